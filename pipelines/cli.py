@@ -1,0 +1,255 @@
+"""The command line: ``sextant``, and the same as ``python -m pipelines``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import EXIT_INTERRUPTED, SextantError, UsageError
+
+if TYPE_CHECKING:
+    from pipelines.intervals import Interval
+    from pipelines.project import Project
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    0 done; 1 a stage failed; 2 bad spec or usage; 3 a contract or the drift gate stopped the run;
+    130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+        return code
+    except SextantError as error:
+        print(error, file=sys.stderr)
+        if error.next_command:
+            print(f"\nNext: {error.next_command}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished stages are kept; the same command goes on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sextant",
+        description="A recommender pipeline declared in YAML and run as a DAG.",
+        epilog="PIPELINE is a name under configs/pipelines/ or a path; without one, `demo`.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=function)
+        return added
+
+    def pipeline(added: argparse.ArgumentParser, *, at: bool = False) -> argparse.ArgumentParser:
+        added.add_argument("pipeline", nargs="?", default="demo", metavar="PIPELINE")
+        _settings(added)
+        if at:
+            added.add_argument("--at", metavar="T", help="end of the interval, such as 2026-02-02T00:00Z")
+        return added
+
+    lint = command("lint", _lint, "explain every mistake of every spec and contract")
+    lint.add_argument("pipelines", nargs="*", metavar="PIPELINE")
+    lint.add_argument("--json", action="store_true", help="print the problems as JSON")
+
+    plan = pipeline(command("plan", _plan, "show what would run, and why; runs nothing"), at=True)
+    plan.add_argument("--select", metavar="SEL", help="`features+`, `+gate`, `train_gnn`, ...")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+    run = pipeline(command("run", _run, "run the whole DAG, or a selection, for one interval"), at=True)
+    run.add_argument("--select", metavar="SEL", help="`features+`, `+gate`, `train_gnn`, ...")
+    run.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+    stage = command("stage", _stage, "run one stage, whether or not it is up to date")
+    stage.add_argument("pipeline", metavar="PIPELINE")
+    stage.add_argument("stage", metavar="STAGE")
+    stage.add_argument("--at", metavar="T", help="end of the interval")
+    _settings(stage)
+
+    backfill = pipeline(command("backfill", _backfill, "run missing intervals, oldest first"))
+    backfill.add_argument("--from", dest="start", required=True, metavar="T1")
+    backfill.add_argument("--to", dest="end", required=True, metavar="T2")
+
+    graph = pipeline(command("graph", _graph, "draw the DAG"))
+    graph.add_argument("--format", choices=("text", "mermaid", "dot"), default="text")
+
+    recommend = pipeline(command("recommend", _recommend, "show the published candidates of a user"))
+    recommend.add_argument("user", metavar="USER")
+    recommend.add_argument("--k", type=int, default=10)
+    recommend.add_argument("--json", action="store_true")
+
+    report = pipeline(command("report", _report, "runs so far: metrics, verdicts, drift, cost"))
+    report.add_argument("--json", action="store_true")
+
+    describe = command("describe", _describe, "options of a stage, model, source or contract rule")
+    describe.add_argument("name", nargs="?", metavar="NAME")
+
+    command("schema", _schema, "print the JSON Schema of the spec")
+
+    render = command("render", _render, "write dvc.yaml from the specs")
+    render.add_argument("target", choices=("dvc",))
+    return parser
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--env", default="local", metavar="NAME", help="configs/environments/NAME.yaml")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE",
+                        help="override a value of the spec, such as candidates.k=20; repeatable")
+
+
+def _project(options: argparse.Namespace) -> Project:
+    from pipelines.project import Project
+
+    return Project.load(options.pipeline, env=options.env, sets=options.sets)
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from pipelines.lint import lint
+    from pipelines.project import find_root
+    from pipelines.errors import SpecError
+
+    problems = lint(options.pipelines, root=find_root())
+    if options.json:
+        print(json.dumps([problem.__dict__ for problem in problems], indent=2, default=str))
+    elif problems:
+        raise SpecError(problems)
+    else:
+        print("No problems found.")
+    return SpecError.exit_code if problems else 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from pipelines.graph import select
+    from pipelines.runner import Runner
+    from pipelines.targets.text import plan_text
+
+    project = _project(options)
+    with Runner(project, _progress) as runner:
+        interval = runner.interval(options.at)
+        decisions = runner.planner(interval).plan(select(project.steps, options.select))
+        versions = {table: runner.lake.version(table)
+                    for table in dict.fromkeys(t for d in decisions for t in d.step.reads)}
+    if options.json:
+        print(json.dumps({
+            "pipeline": project.pipeline.pipeline, "interval_end": interval.end_text,
+            "tables": versions,
+            "steps": [{"step": d.step.name, "runs": d.runs, "reason": d.reason} for d in decisions],
+        }, indent=2))
+    else:
+        print(plan_text(project, interval, decisions, versions))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipelines.graph import select
+    from pipelines.runner import Runner
+    from pipelines.summary import summarise, summary_text
+
+    project = _project(options)
+    with Runner(project, _progress) as runner:
+        steps = select(project.steps, options.select)
+        interval = runner.interval(options.at)
+        _progress(f"{project.pipeline.pipeline}: interval {interval}")
+        outcome = runner.run(steps, interval)
+        summary = summarise(project, runner, interval, outcome)
+    print(json.dumps(summary, indent=2, default=str) if options.json else summary_text(summary))
+    return 0
+
+
+def _stage(options: argparse.Namespace) -> int:
+    from pipelines.graph import select
+    from pipelines.runner import Runner
+
+    project = _project(options)
+    chosen = select(project.steps, options.stage.strip("+"))
+    if len(chosen) != 1:
+        raise UsageError(f"`{options.stage}` is a group of stages. Write one of them: "
+                         f"{', '.join(step.name for step in chosen)}")
+    with Runner(project, _progress) as runner:
+        runner.run_stage(chosen[0], runner.interval(options.at))
+    return 0
+
+
+def _backfill(options: argparse.Namespace) -> int:
+    from pipelines.intervals import intervals_between, parse_moment
+    from pipelines.runner import Runner
+
+    project = _project(options)
+    intervals = intervals_between(parse_moment(options.start, "--from"),
+                                  parse_moment(options.end, "--to"), project.pipeline.schedule.every)
+    with Runner(project, _progress) as runner:
+        for number, interval in enumerate(intervals, start=1):
+            _progress(f"{project.pipeline.pipeline}: interval {number} of {len(intervals)}, {interval}")
+            runner.run(project.steps, interval)
+    print(f"{len(intervals)} intervals are complete, up to {intervals[-1].end_text}.\n"
+          f"Next: {project.command('report', None)}")
+    return 0
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from pipelines.targets.text import graph_text
+
+    print(graph_text(_project(options).steps, options.format))
+    return 0
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from pipelines.summary import recommendations, recommendations_text
+
+    project = _project(options)
+    rows = recommendations(project, options.user, options.k)
+    print(json.dumps(rows, indent=2, default=str) if options.json
+          else recommendations_text(options.user, rows))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pipelines.summary import report, report_text
+
+    project = _project(options)
+    found = report(project)
+    print(json.dumps(found, indent=2, default=str) if options.json else report_text(found))
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from pipelines.describe import describe
+
+    print(describe(options.name))
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from pipelines.describe import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _render(_: argparse.Namespace) -> int:
+    from pipelines.project import find_root
+    from pipelines.targets.dvc import render
+
+    target = find_root() / "dvc.yaml"
+    target.write_text(render(find_root()))
+    print(f"Wrote {target.relative_to(Path.cwd())}.")
+    return 0
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

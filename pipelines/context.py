@@ -1,0 +1,131 @@
+"""What a stage gets and gives: its context and its result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.graph import Step
+from pipelines.intervals import Interval
+from pipelines.lake import Lake
+from pipelines.locks import note_child
+from pipelines.project import Project
+from pipelines.state import RunHistory, run_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage says of its work.
+
+    Args:
+        message: One line for the person who watches.
+        rows_in: Rows it read.
+        rows_out: Rows it wrote.
+        digest: Hash of the rows it wrote, where the fingerprint does not determine them.
+        covers_start: See `StageRun`.
+        detail: Anything worth keeping in ``runs``, as plain JSON values.
+    """
+
+    message: str
+    rows_in: int = 0
+    rows_out: int = 0
+    digest: str = ""
+    covers_start: datetime | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engines:
+    """Spark and Ray of one process: started when first needed, stopped together."""
+
+    def __init__(self, project: Project, locks: Sequence[Path]) -> None:
+        self._project = project
+        self._locks = locks
+        self._spark: SparkSession | None = None
+
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session."""
+        if self._spark is None:
+            from pipelines.bootstrap import delta_jars, java_home
+            from transforms.session import spark_session
+
+            os.environ["JAVA_HOME"] = str(java_home())
+            options = self._project.pipeline.environment.spark
+            self._spark = spark_session(
+                master=options.master, memory=options.memory, settings=options.settings,
+                jars=delta_jars(),
+            )
+            for lock in self._locks:
+                note_child(lock, self._spark.sparkContext._gateway.proc.pid)
+        return self._spark
+
+    def stop(self) -> None:
+        """Stop what was started."""
+        if self._spark is not None:
+            self._spark.stop()
+            self._spark = None
+        if "ray" in sys.modules:
+            import ray
+
+            if ray.is_initialized():
+                ray.shutdown()
+
+
+@dataclass
+class StageContext:
+    """All that a stage may use: its step, its interval, and the tables."""
+
+    project: Project
+    step: Step
+    interval: Interval
+    lake: Lake
+    history: RunHistory
+    engines: Engines
+    progress: Callable[[str], None]
+    tables_in: dict[str, int] = field(default_factory=dict)
+    tables_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """The id that everything this interval's run writes carries."""
+        return run_id(self.project.pipeline.pipeline, self.interval)
+
+    @property
+    def spark(self) -> SparkSession:
+        """The shared Spark session."""
+        return self.engines.spark
+
+    def read(self, table: str) -> DataFrame:
+        """A table as a DataFrame at its newest version, which the run record names."""
+        return self.lake.spark(self.spark, table, version=self._pin(table))
+
+    def arrow(self, table: str, **keywords: Any) -> pa.Table:
+        """A table as Arrow; see `Lake.arrow`."""
+        self._pin(table)
+        return self.lake.arrow(table, **keywords)
+
+    def write_interval(self, table: str, rows: DataFrame | pa.Table) -> None:
+        """Replace this interval's rows of a table."""
+        self.tables_out[table] = self.lake.replace_interval(
+            table, rows, self.interval.end, self.note
+        )
+
+    @property
+    def note(self) -> dict[str, str]:
+        """What each commit says of where it comes from."""
+        return {"run_id": self.run_id, "stage": self.step.name}
+
+    def _pin(self, table: str) -> int | None:
+        version = self.lake.version(table)
+        if version is not None:
+            self.tables_in[table] = version
+        return version

@@ -1,0 +1,213 @@
+"""A pipeline's spec as an ordered list of typed steps: the one description of its stages.
+
+The planner, the runner, DVC and Airflow all read this list; none of them describes a stage again.
+A step says which steps it needs, which tables it reads and writes, and which options its result
+depends on. It knows no scheduler and holds no code: its ``kind`` names the function in
+``pipelines.stages`` that does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.errors import UsageError, closest
+from pipelines.spec import Pipeline
+
+BASELINE = "popularity"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one pipeline.
+
+    Args:
+        name: Task id in Airflow, DVC and every message, such as ``train_transformer``.
+        kind: The function that does it, ``pipelines.stages.<kind>``.
+        group: Task group for display: ``data``, ``features``, ``training`` or ``publication``.
+        summary: What it does, in a few words.
+        needs: Names of the steps that must have succeeded for the same interval.
+        reads: Tables it reads.
+        writes: Tables it alone writes; a step replaces one interval of them.
+        options: All options its result depends on, as plain JSON values.
+        code: Python packages its result depends on.
+    """
+
+    name: str
+    kind: str
+    group: str
+    summary: str
+    needs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    code: tuple[str, ...] = ("transforms",)
+
+
+SOURCE_TABLES = ("events", "items", "users", "follows")
+FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
+
+
+def build_steps(pipeline: Pipeline, models: Mapping[str, Mapping[str, Any]],
+                contracts: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The steps of a pipeline in an order in which they can run.
+
+    Args:
+        pipeline: The checked spec.
+        models: Resolved options of each model, in the order of the spec.
+        contracts: Each table's rules as plain JSON values, by table.
+    """
+    features = pipeline.features.model_dump(mode="json")
+    label = features["label"]
+    evaluation = pipeline.evaluation.model_dump(mode="json")
+    cuts = {"valid": evaluation["valid"], "test": evaluation["test"]}
+    tables = SOURCE_TABLES
+    staged = tuple(f"staged_{table}" for table in tables)
+    steps = [
+        Step(
+            name="ingest", kind="ingest", group="data",
+            summary="read the sources, map their columns to typed rows",
+            writes=(*staged, "staged_rejects"),
+            options={"sources": pipeline.sources.model_dump(mode="json"),
+                     "every": pipeline.schedule.every},
+        ),
+        Step(
+            name="validate", kind="validate", group="data",
+            summary="hold the rows against their contracts, keep the good ones",
+            needs=("ingest",), reads=(*staged, "staged_rejects"), writes=(*tables, "quarantine"),
+            options={"contracts": {table: contracts[table] for table in tables}},
+        ),
+        Step(
+            name="user_features", kind="user_features", group="features",
+            summary="what is known of each user",
+            needs=("validate",), reads=("events", "users", "follows"), writes=("user_features",),
+            options={key: features[key] for key in ("history", "session_gap", "interests")},
+        ),
+        Step(
+            name="item_features", kind="item_features", group="features",
+            summary="what is known of each item",
+            needs=("validate",), reads=("events", "items", "users", "follows"),
+            writes=("item_features",), options={"categories": features["categories"]},
+        ),
+        Step(
+            name="sequences", kind="sequences", group="features",
+            summary="each user's history in time order",
+            needs=("validate",), reads=("events", "items"), writes=("sequences",),
+            options={"sequence_length": features["sequence_length"], "label": label},
+        ),
+        Step(
+            name="graph_edges", kind="graph_edges", group="features",
+            summary="who follows whom, who did what, what goes together",
+            needs=("validate",), reads=("events", "items", "follows"), writes=("graph_edges",),
+            options={"similar_items": features["similar_items"], "label": label},
+        ),
+        Step(
+            name="examples", kind="examples", group="features",
+            summary="labelled rows with features as of their event, split by time",
+            needs=("validate",), reads=("events", "items", "users", "follows"),
+            writes=("examples",), options={"features": features, "cuts": cuts},
+        ),
+        *(
+            Step(
+                name=f"train_{model}", kind="train", group="training",
+                summary=f"fit {model}, register it as challenger",
+                needs=("examples", "graph_edges"), reads=("examples", "items", "graph_edges"),
+                options={"model": model, "config": dict(config), "cuts": cuts,
+                         "seed": pipeline.seed},
+                code=("training",),
+            )
+            for model, config in models.items()
+        ),
+        Step(
+            name="evaluate", kind="evaluate", group="training",
+            summary="judge challengers and champions on one frozen test set",
+            needs=tuple(f"train_{model}" for model in models),
+            reads=("examples", "items", "graph_edges"), writes=("evaluations",),
+            options={"evaluation": evaluation, "models": list(models), "seed": pipeline.seed},
+            code=("training",),
+        ),
+        Step(
+            name="gate", kind="gate", group="training",
+            summary="let only a better model become champion",
+            needs=("evaluate",), reads=("evaluations",),
+            options={"gate": pipeline.gate.model_dump(mode="json"), "models": list(models),
+                     "seed": pipeline.seed},
+            code=("training",),
+        ),
+        Step(
+            name="candidates", kind="candidates", group="publication",
+            summary="the champions' top items for every active user",
+            needs=("gate", "sequences"), reads=("events", "sequences", "items", "examples"),
+            writes=("staged_candidates", "staged_similar_items"),
+            options={"candidates": pipeline.candidates.model_dump(mode="json"),
+                     "threshold": label["threshold"]},
+            code=("training",),
+        ),
+        Step(
+            name="drift", kind="drift", group="publication",
+            summary="compare the interval with the training window",
+            needs=("candidates", "evaluate"),
+            reads=("examples", "staged_candidates"),
+            options={"drift": pipeline.drift.model_dump(mode="json"), "seed": pipeline.seed},
+            code=("training",),
+        ),
+        Step(
+            name="publish", kind="publish", group="publication",
+            summary="hold the lists against their contract, serve them",
+            needs=("candidates", "drift"),
+            reads=("staged_candidates", "staged_similar_items"),
+            writes=("candidates", "similar_items"),
+            options={"contracts": {table: contracts[table]
+                                   for table in ("candidates", "similar_items")}},
+        ),
+    ]
+    return tuple(steps)
+
+
+def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:
+    """Keep the steps that a selection names: ``name``, ``+name`` (with all it needs), ``name+``
+    (with all that needs it), a group's name, or several of these joined by commas.
+
+    Raises:
+        UsageError: For a name that is neither a step nor a group.
+    """
+    steps = tuple(steps)
+    if selection is None:
+        return steps
+    keep: set[str] = set()
+    for term in selection.split(","):
+        name = term.strip().strip("+")
+        chosen = {step.name for step in steps if name in (step.name, step.group)}
+        if not chosen:
+            known = [step.name for step in steps] + sorted({step.group for step in steps})
+            raise UsageError(
+                f"--select {selection}: there is no stage or group `{name}`.{closest(name, known)}\n"
+                f"  Stages: {', '.join(step.name for step in steps)}\n"
+                f"  Groups: {', '.join(dict.fromkeys(step.group for step in steps))}"
+            )
+        keep |= chosen
+        if term.strip().startswith("+"):
+            keep |= _reach(chosen, {step.name: step.needs for step in steps})
+        if term.strip().endswith("+"):
+            keep |= _reach(chosen, _dependents(steps))
+    return tuple(step for step in steps if step.name in keep)
+
+
+def _dependents(steps: Iterable[Step]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        for need in step.needs:
+            found[need] = (*found.get(need, ()), step.name)
+    return found
+
+
+def _reach(names: set[str], edges: Mapping[str, tuple[str, ...]]) -> set[str]:
+    reached: set[str] = set()
+    todo = list(names)
+    while todo:
+        for other in edges.get(todo.pop(), ()):
+            if other not in reached:
+                reached.add(other)
+                todo.append(other)
+    return reached

@@ -1,0 +1,109 @@
+"""What would run, and why: plain data, used by ``sextant plan`` to tell and by the runner to act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipelines.graph import Step
+from pipelines.intervals import Interval
+from pipelines.lake import Lake
+from pipelines.state import RunHistory, digest, fingerprint
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether one step runs for an interval.
+
+    Args:
+        step: The step.
+        runs: False when it is up to date.
+        reason: Why, in words.
+        fingerprint: Hash of all its result depends on; empty when that is not known yet, because
+            a step before it must run first.
+    """
+
+    step: Step
+    runs: bool
+    reason: str
+    fingerprint: str
+
+
+class Planner:
+    """Decides step by step, from the run history and what the outside world holds now.
+
+    Args:
+        lake: The pipeline's tables.
+        history: What has run.
+        interval: The interval in question.
+        source_digest: What the sources' files look like now.
+        champions: Name → version of the models that serve now; asked late, since it needs the
+            registry.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        history: RunHistory,
+        interval: Interval,
+        *,
+        source_digest: Callable[[], str],
+        champions: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._lake = lake
+        self._history = history
+        self._interval = interval
+        self._source_digest = source_digest
+        self._champions = champions
+
+    def plan(self, steps: Sequence[Step]) -> list[Decision]:
+        """One decision a step. A step behind one that will run is taken to run too."""
+        decisions: list[Decision] = []
+        running: set[str] = set()
+        for step in steps:
+            first = next((need for need in step.needs if need in running), None)
+            if first is None:
+                decision = self.decide(step)
+            else:
+                decision = Decision(step, True, f"`{first}` runs before it", "")
+            if decision.runs:
+                running.add(step.name)
+            decisions.append(decision)
+        return decisions
+
+    def decide(self, step: Step) -> Decision:
+        """Whether a step must run, given that all it needs has run."""
+        missing = [need for need in step.needs
+                   if self._history.last_success(need, self._interval) is None]
+        if missing:
+            return Decision(step, True, f"`{missing[0]}` has not run for this interval", "")
+        now = fingerprint(step, self._interval, self.inputs(step))
+        done = self._history.last_success(step.name, self._interval)
+        last = self._history.last(step.name, self._interval)
+        if done is None:
+            reason = "its last attempt failed" if last is not None else "it has not run yet"
+            return Decision(step, True, reason, now)
+        if done.fingerprint != now:
+            return Decision(step, True, "its options, code or inputs changed", now)
+        if last is not done:
+            return Decision(step, True, "its last attempt failed", now)
+        gone = [table for table in step.writes if self._lake.version(table) is None]
+        if gone:
+            return Decision(step, True, f"table `{gone[0]}` is gone", now)
+        return Decision(step, False, "up to date", now)
+
+    def inputs(self, step: Step) -> dict[str, str]:
+        """Digests of what a step reads, by the name of what makes it."""
+        found: dict[str, str] = {}
+        for need in step.needs:
+            run = self._history.last_success(need, self._interval)
+            assert run is not None, f"{step.name} asked before {need} ran"
+            found[need] = (
+                self._history.tables_digest(self._interval)
+                if need == "validate" else run.fingerprint
+            )
+        if step.kind == "ingest":
+            found["sources"] = self._source_digest()
+        if step.kind == "candidates":
+            found["champions"] = digest(dict(self._champions()))
+        return found

@@ -1,0 +1,171 @@
+"""One pipeline as a command meets it: its spec, its models' options, its contracts, its folders."""
+
+from __future__ import annotations
+
+import glob
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipelines.contract import Contract, load_contract
+from pipelines.graph import Step, build_steps
+from pipelines.intervals import Interval
+from pipelines.model_options import resolve_model
+from pipelines.spec import Pipeline, load_pipeline
+from pipelines.state import digest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def find_root() -> Path:
+    """The project's folder: the nearest one upwards that holds ``configs/pipelines``, else ours."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "configs" / "pipelines").is_dir():
+            return folder
+    return _REPOSITORY
+
+
+@dataclass(frozen=True)
+class Project:
+    """A pipeline with everything it refers to.
+
+    Args:
+        root: The project's folder; relative paths of the spec start here.
+        reference: The pipeline's name or path, as the user gave it.
+        environment: Name of the environment.
+        sets: The ``--set`` options, as given.
+        pipeline: The checked spec.
+    """
+
+    root: Path
+    reference: str
+    environment: str
+    sets: tuple[str, ...]
+    pipeline: Pipeline
+
+    @classmethod
+    def load(cls, reference: str, *, root: Path | None = None, env: str = "local",
+             sets: Sequence[str] = ()) -> Project:
+        """Read and check a pipeline.
+
+        Raises:
+            SpecError: With every mistake of its files at once.
+        """
+        root = root or find_root()
+        pipeline = load_pipeline(reference, root=root, env=env, sets=sets)
+        return cls(root, reference, env, tuple(sets), pipeline)
+
+    @cached_property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Resolved options of each model of the spec, in its order."""
+        return {
+            name: resolve_model(name, choice.size, choice.options, root=self.root)
+            for name, choice in self.pipeline.models.items()
+        }
+
+    @cached_property
+    def contracts(self) -> dict[str, list[Contract]]:
+        """The contracts of each table."""
+        folder = self.root / "data_contracts"
+        return {
+            table: [load_contract(folder / f"{name}.yaml") for name in names]
+            for table, names in self.pipeline.contracts.items()
+        }
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The pipeline's steps."""
+        rules = {
+            table: [contract.model_dump(mode="json") for contract in contracts]
+            for table, contracts in self.contracts.items()
+        }
+        return build_steps(self.pipeline, self.models, rules)
+
+    @cached_property
+    def spec_hash(self) -> str:
+        """Hash of the merged spec and the options of its models."""
+        return digest([self.pipeline.model_dump(mode="json"), self.models])
+
+    def location(self, path: str) -> str:
+        """A path of the spec as an absolute path; a URI stays as it is."""
+        return path if "://" in path else str((self.root / path).resolve())
+
+    @property
+    def reports(self) -> Path:
+        """Folder of this pipeline's reports."""
+        return Path(self.location(self.pipeline.environment.reports)) / self.pipeline.pipeline
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address; the file of an SQLite store is absolute."""
+        uri = self.pipeline.environment.mlflow.tracking_uri
+        prefix = "sqlite:///"
+        return f"{prefix}{self.location(uri.removeprefix(prefix))}" if uri.startswith(prefix) else uri
+
+    @property
+    def artifacts(self) -> str:
+        """Where MLflow keeps model files."""
+        return self.location(self.pipeline.environment.mlflow.artifacts)
+
+    def registered_name(self, model: str) -> str:
+        """A model's name in the registry."""
+        return f"{self.pipeline.pipeline}.{model}"
+
+    def champions(self) -> dict[str, str]:
+        """Model → version that serves now, for those that have one."""
+        from training.registry import Registry
+
+        registry = Registry(self.tracking_uri, self.artifacts)
+        found = {name: registry.champion(self.registered_name(name)) for name in self.models}
+        return {name: version.version for name, version in found.items() if version is not None}
+
+    def source_digest(self) -> str:
+        """Hash of the names, sizes and times of the source files."""
+        facts: list[object] = []
+        for source in self.pipeline.sources.files():
+            location = self.location(source)
+            if "://" in location:
+                facts.append(location)
+                continue
+            for name in sorted(_expand(location)):
+                status = Path(name).stat()
+                facts.append([name, status.st_size, status.st_mtime_ns])
+        return digest(facts)
+
+    def command(self, verb: str, interval: Interval | None, *arguments: str) -> str:
+        """The command line that does something with this pipeline, ready to paste."""
+        words = ["sextant", verb, self.reference, *arguments]
+        if interval is not None:
+            words += ["--at", interval.end_text]
+        if self.environment != "local":
+            words += ["--env", self.environment]
+        for setting in self.sets:
+            words += ["--set", setting]
+        return " ".join(shlex.quote(word) for word in words)
+
+
+def _expand(location: str) -> list[str]:
+    path = Path(location)
+    if path.is_dir():
+        return [str(file) for file in path.rglob("*") if file.is_file()]
+    return glob.glob(location, recursive=True)
+
+
+def commit() -> str:
+    """The code's Git commit, with ``-dirty`` when files differ from it; ``unknown`` without Git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(_REPOSITORY), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        head = git("rev-parse", "HEAD")
+        return f"{head}-dirty" if git("status", "--porcelain") else head
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

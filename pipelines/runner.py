@@ -1,0 +1,223 @@
+"""Run planned steps here, in this process: what ``sextant run``, Airflow tasks and DVC stages call.
+
+Each step is decided on just before it runs, with the same planner that ``sextant plan`` prints, so
+that a source which changed nothing stops the run from spreading. Spark and Ray start with the first
+step that needs them and serve all later ones.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines import stages
+from pipelines.context import Engines, StageContext, StageResult
+from pipelines.errors import SextantError, StageError
+from pipelines.graph import Step
+from pipelines.intervals import Interval
+from pipelines.lake import Lake
+from pipelines.locks import hold
+from pipelines.memory import PeakMemory
+from pipelines.plan import Decision, Planner
+from pipelines.project import Project, commit
+from pipelines.state import RunHistory, StageRun
+
+# No library reports home, and no model file may run code (see the notes on security in docs).
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+    "TZ": "UTC",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        ran: Names of the stages that did something.
+        skipped: Names of those that were up to date.
+        seconds: Wall time of each stage that ran.
+    """
+
+    ran: tuple[str, ...]
+    skipped: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+class Runner:
+    """Runs steps of one pipeline for one interval after another.
+
+    Args:
+        project: The pipeline with its folders and options.
+        progress: Prints a line.
+    """
+
+    def __init__(self, project: Project, progress: Callable[[str], None]) -> None:
+        self._project = project
+        self._progress = progress
+        self.lake = Lake(project.location(project.pipeline.environment.lake),
+                         project.pipeline.pipeline)
+        self.history = RunHistory(self.lake)
+        self._held = ExitStack()
+        self._locks: list[Path] = []
+        self.engines = Engines(project, self._locks)
+        os.environ.update(_ENVIRONMENT)
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engines.stop()
+        self._held.close()
+
+    def planner(self, interval: Interval) -> Planner:
+        """The planner for one interval."""
+        return Planner(
+            self.lake, self.history, interval,
+            source_digest=self._project.source_digest, champions=self._project.champions,
+        )
+
+    def run(self, steps: Sequence[Step], interval: Interval) -> Outcome:
+        """Run every step that is not up to date, in order.
+
+        Raises:
+            SextantError: The first failure, with the command that resumes the run.
+        """
+        self._hold("run", f"the run of {interval}")
+        planner = self.planner(interval)
+        ran: list[str] = []
+        skipped: list[str] = []
+        seconds: dict[str, float] = {}
+        width = len(str(len(steps)))
+        for number, step in enumerate(steps, start=1):
+            label = f"[{number:>{width}}/{len(steps)}] {step.name:<18}"
+            decision = planner.decide(step)
+            if not decision.runs:
+                skipped.append(step.name)
+                self._progress(f"{label} up to date")
+                continue
+            self._progress(f"{label} {step.summary} ...")
+            run = self._execute(step, interval, decision)
+            ran.append(step.name)
+            seconds[step.name] = run.seconds
+            self._progress(f"{'':>{len(label)}} {run.message}  ({run.seconds:.1f} s)")
+        return Outcome(tuple(ran), tuple(skipped), seconds)
+
+    def run_stage(self, step: Step, interval: Interval) -> StageRun:
+        """Run one step whether or not it is up to date.
+
+        Raises:
+            StageError: When a step that it needs has not succeeded for the interval.
+        """
+        self._hold(f"stage {step.name}", f"stage {step.name} of {interval}")
+        missing = [n for n in step.needs if self.history.last_success(n, interval) is None]
+        if missing:
+            raise StageError(
+                f"Stage `{step.name}` needs `{missing[0]}`, which has not succeeded for the "
+                f"interval that ends at {interval.end_text}.",
+                next_command=self._project.command("stage", interval, missing[0]),
+            )
+        self._progress(f"{step.name}: {step.summary} ...")
+        planner = self.planner(interval)
+        run = self._execute(step, interval, planner.decide(step))
+        self._progress(f"{step.name}: {run.message}  ({run.seconds:.1f} s)")
+        return run
+
+    def _hold(self, what: str, holder: str) -> None:
+        folder = self.lake.folder
+        if folder is None:
+            return
+        lock = folder / ".locks" / f"{what}.lock"
+        if lock not in self._locks:
+            self._held.enter_context(hold(lock, holder))
+            self._locks.append(lock)
+
+    def _execute(self, step: Step, interval: Interval, decision: Decision) -> StageRun:
+        context = StageContext(
+            self._project, step, interval, self.lake, self.history, self.engines,
+            lambda line: self._progress(f"    {line}"),
+        )
+        resume = self._project.command("run", interval)
+        started_at, start = datetime.now(UTC), time.monotonic()
+        memory = PeakMemory()
+        try:
+            with memory:
+                result = stages.function(step.kind)(context)
+        except SextantError as error:
+            error.next_command = error.next_command or resume
+            self._record(context, decision, "failed", started_at, time.monotonic() - start,
+                         memory.peak_mb, StageResult(str(error)))
+            raise
+        except Exception as error:
+            self._record(context, decision, "failed", started_at, time.monotonic() - start,
+                         memory.peak_mb, StageResult(f"{type(error).__name__}: {error}"))
+            raise StageError(
+                f"Stage `{step.name}` failed for the interval that ends at {interval.end_text}.\n"
+                f"{_explain(error)}",
+                next_command=resume,
+            ) from error
+        return self._record(context, decision, "succeeded", started_at,
+                            time.monotonic() - start, memory.peak_mb, result)
+
+    def _record(
+        self, context: StageContext, decision: Decision, status: str, started_at: datetime,
+        seconds: float, peak_mb: float, result: StageResult,
+    ) -> StageRun:
+        run = StageRun(
+            run_id=context.run_id,
+            pipeline=self._project.pipeline.pipeline,
+            stage=context.step.name,
+            interval_start=context.interval.start,
+            interval_end=context.interval.end,
+            status=status,
+            fingerprint=decision.fingerprint,
+            started_at=started_at,
+            seconds=round(seconds, 3),
+            peak_memory_mb=round(peak_mb, 1),
+            rows_in=result.rows_in,
+            rows_out=result.rows_out,
+            tables_in=context.tables_in,
+            tables_out=context.tables_out,
+            spec_hash=self._project.spec_hash,
+            commit=commit(),
+            message=result.message,
+            digest=result.digest,
+            covers_start=result.covers_start,
+            detail=result.detail,
+        )
+        self.history.record(run)
+        self._write_receipt(run)
+        return run
+
+    def _write_receipt(self, run: StageRun) -> None:
+        """One small file a stage, the same for the same result: what DVC watches."""
+        if self.lake.folder is None or run.status != "succeeded":
+            return
+        receipt = self.lake.folder / "receipts" / f"{run.stage}.json"
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        part = receipt.with_suffix(".part")
+        part.write_text(
+            f'{{"stage": "{run.stage}", "interval_end": "{run.interval_end.isoformat()}", '
+            f'"result": "{run.digest or run.fingerprint}"}}\n'
+        )
+        part.replace(receipt)
+
+
+def _explain(error: BaseException) -> str:
+    """The message alone when we wrote it ourselves; with the traceback when we did not expect it."""
+    text = str(error).strip() or type(error).__name__
+    ours = type(error).__module__.split(".")[0] in {"transforms", "training", "pipelines"}
+    if ours:
+        return text
+    return "".join(traceback.format_exception(error)).rstrip() + f"\n{text.splitlines()[0]}"

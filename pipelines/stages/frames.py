@@ -1,0 +1,49 @@
+"""Small things that the Spark stages share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.context import StageContext, StageResult
+from pipelines.intervals import Interval
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+SINCE = {"events": "timestamp", "items": "created_at", "users": "created_at", "follows": "since"}
+"""The column that says since when a row of a base table is true."""
+
+
+def known(frame: DataFrame, table: str, interval: Interval) -> DataFrame:
+    """The rows that were true before the interval's end; a row without a time always was."""
+    from pyspark.sql import functions as F
+
+    since = F.col(SINCE[table])
+    return frame.filter(since.isNull() | (since < F.lit(interval.end)))
+
+
+def as_points(frame: DataFrame, key: str, interval: Interval) -> DataFrame:
+    """The ids known before the interval's end, each asked about as of that end."""
+    from pyspark.sql import functions as F
+
+    table = {"user_id": "users", "item_id": "items"}[key]
+    return known(frame, table, interval).select(key, F.lit(interval.end).alias("as_of"))
+
+
+def write_feature_table(
+    context: StageContext, table: str, frame: DataFrame, noun: str
+) -> StageResult:
+    """Replace the interval of a feature table."""
+    from pyspark.sql import functions as F
+
+    rows = frame.drop("as_of").withColumn("interval_end", F.lit(context.interval.end))
+    context.write_interval(table, rows)
+    count = rows_of(context, table)
+    return StageResult(f"{count:,} {noun}", rows_out=count)
+
+
+def rows_of(context: StageContext, table: str) -> int:
+    """How many rows a table now holds for this interval."""
+    return context.lake.arrow(
+        table, columns=["interval_end"], interval_end=context.interval.end
+    ).num_rows

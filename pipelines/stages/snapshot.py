@@ -1,0 +1,52 @@
+"""What the training stages share: the moments of the time split, and the snapshot they all see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipelines.context import StageContext
+
+if TYPE_CHECKING:
+    from training.snapshot import Snapshot
+
+_EXAMPLE_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "strength", "label", "timestamp")
+_ITEM_COLUMNS = ("item_id", "categories", "created_at")
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The one global time split of an interval: train < valid_start <= valid < test_start <= test."""
+
+    valid_start: datetime
+    test_start: datetime
+    end: datetime
+
+
+def cuts(context: StageContext) -> Cuts:
+    """The moments at which validation and test begin."""
+    evaluation = context.project.pipeline.evaluation
+    test_start = context.interval.end - evaluation.test
+    return Cuts(test_start - evaluation.valid, test_start, context.interval.end)
+
+
+def load_snapshot(context: StageContext) -> Snapshot:
+    """All that models learn from and are judged on, as of the interval's end."""
+    from training.snapshot import Snapshot
+
+    at = cuts(context)
+    end = context.interval.end
+    return Snapshot.from_tables(
+        context.arrow("examples", columns=_EXAMPLE_COLUMNS, interval_end=end),
+        context.arrow("items", columns=_ITEM_COLUMNS),
+        context.arrow("graph_edges", interval_end=end),
+        valid_start=micros(at.valid_start),
+        test_start=micros(at.test_start),
+        end=micros(at.end),
+    )
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return (moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -1,0 +1,237 @@
+"""What a run did and what is served now, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pipelines.errors import UsageError, closest
+from pipelines.intervals import Interval
+from pipelines.lake import Lake
+from pipelines.project import Project
+from pipelines.runner import Outcome, Runner
+from pipelines.state import RunHistory, StageRun
+
+_SHOWN_METRICS = ("ndcg@10", "recall@10", "hit_rate@10", "mrr", "coverage@10")
+
+
+def summarise(
+    project: Project, runner: Runner, interval: Interval, outcome: Outcome
+) -> dict[str, Any]:
+    """The summary of one run, as plain JSON values.
+
+    Returns:
+        rows in and quarantined, metrics of every model, champions with the gate's reason, the drift
+        verdict, the candidates of one user, the cost, and three commands to go on with. Parts whose
+        stage has not run for the interval are None.
+    """
+    last = {
+        step.name: runner.history.last_success(step.name, interval) for step in project.steps
+    }
+    publish = last["publish"]
+    user = publish.detail.get("example_user") if publish else None
+    return {
+        "pipeline": project.pipeline.pipeline,
+        "interval_end": interval.end_text,
+        "ran": list(outcome.ran),
+        "skipped": list(outcome.skipped),
+        "rows": _detail(last["validate"], "rows"),
+        "models": _models(runner.lake, interval) if last["evaluate"] else None,
+        "gate": _detail(last["gate"], "verdicts"),
+        "drift": _detail(last["drift"], "verdict"),
+        "example": None if user is None else {
+            "user": user, "candidates": recommendations(project, user, 10),
+        },
+        "cost": {
+            "seconds": dict(outcome.seconds),
+            "peak_memory_mb": max(
+                (run.peak_memory_mb for name, run in last.items() if run and name in outcome.ran),
+                default=0.0,
+            ),
+        },
+        "next": _next(project, user),
+    }
+
+
+def _detail(run: StageRun | None, key: str) -> Any:
+    return None if run is None else run.detail.get(key)
+
+
+def _next(project: Project, user: str | None) -> list[str]:
+    commands = [project.command("report", None), project.command("plan", None),
+                project.command("graph", None)]
+    if user is not None:
+        commands[2] = project.command("recommend", None, user)
+    return commands
+
+
+def _models(lake: Lake, interval: Interval) -> list[dict[str, Any]]:
+    rows = lake.arrow("metrics", interval_end=interval.end).to_pylist()
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["group"] == "all":
+            key = (row["model_name"], row["model_version"], row["role"])
+            found.setdefault(key, {})[row["metric"]] = [row["value"], row["low"], row["high"]]
+    return [
+        {"model": name, "version": version, "role": role, "metrics": metrics}
+        for (name, version, role), metrics in sorted(found.items())
+    ]
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The summary for a person at a terminal."""
+    parts = [_head(summary)]
+    if summary["rows"]:
+        parts.append(_rows_text(summary["rows"]))
+    if summary["models"]:
+        parts.append("Models on the frozen test set (95 % intervals over users)\n"
+                     + models_table(summary["models"]))
+    if summary["gate"]:
+        parts.append("Gate\n" + "\n".join(
+            f"  {model:<12} {verdict['outcome']:<9} {verdict['reason']}"
+            for model, verdict in summary["gate"].items()
+        ))
+    if summary["drift"]:
+        parts.append(_drift_text(summary["drift"]))
+    if summary["example"]:
+        example = summary["example"]
+        parts.append(recommendations_text(example["user"], example["candidates"]))
+    parts.append("Next\n" + "\n".join(f"  {command}" for command in summary["next"]))
+    return "\n\n".join(parts)
+
+
+def _head(summary: Mapping[str, Any]) -> str:
+    title = f"{summary['pipeline']}, interval that ends at {summary['interval_end']}"
+    if not summary["ran"]:
+        return f"{title}: everything is up to date, nothing was done."
+    cost = summary["cost"]
+    return (
+        f"{title}: {len(summary['ran'])} stages ran, {len(summary['skipped'])} were up to date, "
+        f"{sum(cost['seconds'].values()):.0f} s, peak memory {cost['peak_memory_mb'] / 1024:.1f} GiB"
+    )
+
+
+def _rows_text(rows: Mapping[str, Mapping[str, int]]) -> str:
+    lines = ["Rows"]
+    for table, counts in rows.items():
+        lines.append(f"  {table:<8} {counts['accepted']:>9,} accepted {counts['quarantined']:>7,} "
+                     f"quarantined {counts['duplicates']:>7,} duplicates")
+    return "\n".join(lines)
+
+
+def _drift_text(verdict: Mapping[str, Any]) -> str:
+    lines = [f"Drift: {verdict['outcome']}"]
+    lines += [f"  {reason}" for reason in verdict["reasons"]]
+    lines.append(f"  {verdict['report']}")
+    return "\n".join(lines)
+
+
+def models_table(models: Sequence[Mapping[str, Any]]) -> str:
+    """Metrics of several models, one a line, the best NDCG first."""
+    shown = [name for name in _SHOWN_METRICS if any(name in m["metrics"] for m in models)]
+    header = f"  {'model':<14}{'version':>8}  {'role':<11}" + "".join(f"{n:>24}" for n in shown)
+    lines = [header]
+    for row in sorted(models, key=lambda m: -m["metrics"].get("ndcg@10", [0.0])[0]):
+        cells = ""
+        for name in shown:
+            value, low, high = row["metrics"].get(name, [None, None, None])
+            text = "-" if value is None else f"{value:.4f}"
+            if low is not None:
+                text += f" [{low:.4f}, {high:.4f}]"
+            cells += f"{text:>24}"
+        lines.append(f"  {row['model']:<14}{row['version']:>8}  {row['role']:<11}{cells}")
+    return "\n".join(lines)
+
+
+def recommendations(project: Project, user: str, k: int) -> list[dict[str, Any]]:
+    """The published candidates of a user, best first, with titles.
+
+    Raises:
+        StageError: When nothing has been published yet.
+        UsageError: For a user without candidates.
+    """
+    import pyarrow.compute as pc
+
+    lake = Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
+    rows = lake.arrow("candidates")
+    mine = rows.filter(pc.equal(rows["user_id"], user)).sort_by("rank").slice(0, k)
+    if not mine.num_rows:
+        users = sorted(set(rows["user_id"].to_pylist()))
+        raise UsageError(
+            f"User `{user}` has no published candidates.{closest(user, users)}\n"
+            f"  {len(users):,} active users have some, for example {', '.join(users[:3])}."
+        )
+    items = lake.arrow("items", columns=["item_id", "title", "categories"])
+    wanted = items.filter(pc.is_in(items["item_id"], value_set=mine["item_id"].combine_chunks()))
+    titles = {row["item_id"]: row for row in wanted.to_pylist()}
+    return [
+        {**row, "title": titles.get(row["item_id"], {}).get("title"),
+         "categories": titles.get(row["item_id"], {}).get("categories")}
+        for row in mine.to_pylist()
+    ]
+
+
+def recommendations_text(user: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A user's candidates as a table."""
+    served = rows[0]
+    lines = [f"Candidates of user {user}, of the interval that ends at "
+             f"{served['interval_end']:%Y-%m-%dT%H:%MZ}"]
+    for row in rows:
+        title = row["title"] or ", ".join(row["categories"] or []) or f"item {row['item_id']}"
+        lines.append(f"  {row['rank']:>3}  {_cut(title, 44):<44}  {row['score']:>7.3f}  "
+                     f"{row['source']:<12} {row['reason']}")
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def report(project: Project) -> dict[str, Any]:
+    """All intervals so far: outcome, metrics, verdicts, drift, cost."""
+    lake = Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
+    history = RunHistory(lake)
+    by_interval: dict[datetime, dict[str, StageRun]] = {}
+    for run in history.runs:
+        by_interval.setdefault(run.interval_end, {})[run.stage] = run
+    intervals = []
+    for end, stages in sorted(by_interval.items()):
+        interval = Interval(next(iter(stages.values())).interval_start, end)
+        gate, drift = stages.get("gate"), stages.get("drift")
+        intervals.append({
+            "interval_end": interval.end_text,
+            "failed": {s: r.message for s, r in stages.items() if r.status == "failed"},
+            "seconds": round(sum(r.seconds for r in stages.values()), 1),
+            "peak_memory_mb": max(r.peak_memory_mb for r in stages.values()),
+            "rows": _detail(stages.get("validate"), "rows"),
+            "models": _models(lake, interval) if "evaluate" in stages else [],
+            "gate": _detail(gate, "verdicts") or {},
+            "drift": _detail(drift, "verdict"),
+            "stages": {s: {"seconds": r.seconds, "peak_memory_mb": r.peak_memory_mb,
+                           "rows_out": r.rows_out, "status": r.status}
+                       for s, r in stages.items()},
+        })
+    return {"pipeline": project.pipeline.pipeline, "intervals": intervals,
+            "next": [project.command("run", None)]}
+
+
+def report_text(found: Mapping[str, Any]) -> str:
+    """The report for a person at a terminal: one block an interval, oldest first."""
+    if not found["intervals"]:
+        return f"{found['pipeline']}: nothing has run yet.\nNext: {found['next'][0]}"
+    parts = []
+    for entry in found["intervals"]:
+        lines = [f"{found['pipeline']}, interval that ends at {entry['interval_end']}: "
+                 f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB"]
+        lines += [f"  FAILED {stage}: {text.splitlines()[0]}"
+                  for stage, text in entry["failed"].items()]
+        if entry["models"]:
+            lines.append(models_table(entry["models"]))
+        lines += [f"  gate: {model} {verdict['outcome']}: {verdict['reason']}"
+                  for model, verdict in entry["gate"].items()]
+        if entry["drift"]:
+            lines.append(f"  drift: {entry['drift']['outcome']}. "
+                         + " ".join(entry["drift"]["reasons"]))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -1,0 +1,1 @@
+"""A pipeline's steps in the form of something else: text, pictures, DVC."""

@@ -1,0 +1,31 @@
+"""Hash the rows of a frame, whatever their order."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+
+def rows_digest(df: DataFrame) -> str:
+    """Digest of a frame's rows: their number and the sum of their 64-bit hashes.
+
+    A sum does not depend on the order of the rows, nor on how they are spread over files, and
+    tells one row from two equal ones. Columns count by their values alone, so renaming is seen by
+    nobody here; the schema of a base table is fixed.
+
+    Returns:
+        Text, equal for frames with equal rows.
+    """
+    row_hash = F.xxhash64(*[_hashable(df, column) for column in df.columns])
+    # A sum of 64-bit values overflows 64 bits; a decimal holds 10^19 of them.
+    count, total = df.select(
+        F.count("*"), F.coalesce(F.sum(row_hash.cast("decimal(38,0)")), F.lit(0))
+    ).collect()[0]
+    return f"{count}:{int(total) & (2**64 - 1):016x}"
+
+
+def _hashable(df: DataFrame, column: str) -> Column:
+    """The column; a map, which Spark does not hash, as its entries in the order of their keys."""
+    if df.schema[column].dataType.typeName() == "map":
+        return F.array_sort(F.map_entries(column))
+    return F.col(column)
