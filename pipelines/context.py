@@ -90,6 +90,7 @@ class StageContext:
     lake: Lake
     history: RunHistory
     engines: Engines
+    fingerprint: str
     progress: Callable[[str], None]
     tables_in: dict[str, int] = field(default_factory=dict)
     tables_out: dict[str, int] = field(default_factory=dict)
@@ -118,6 +119,10 @@ class StageContext:
         self.tables_out[table] = self.lake.replace_interval(
             table, rows, self.interval.end, self.note
         )
+
+    def replace_all(self, table: str, rows: DataFrame | pa.Table) -> None:
+        """Replace a whole table."""
+        self.tables_out[table] = self.lake.replace_all(table, rows, self.note)
 
     @property
     def note(self) -> dict[str, str]:

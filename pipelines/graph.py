@@ -69,8 +69,10 @@ def build_steps(pipeline: Pipeline, models: Mapping[str, Mapping[str, Any]],
             name="ingest", kind="ingest", group="data",
             summary="read the sources, map their columns to typed rows",
             writes=(*staged, "staged_rejects"),
+            # Which rows must be staged depends on which were validated: by these contracts.
             options={"sources": pipeline.sources.model_dump(mode="json"),
-                     "every": pipeline.schedule.every},
+                     "seed": pipeline.seed,
+                     "contracts": {table: contracts[table] for table in tables}},
         ),
         Step(
             name="validate", kind="validate", group="data",

@@ -102,6 +102,14 @@ class Lake:
             columns=list(columns) if columns is not None else None, filter=expression
         )
 
+    def count(self, table: str) -> int:
+        """How many rows a table holds, from its log."""
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        rows: int = found.to_pyarrow_dataset().count_rows()
+        return rows
+
     def replace_interval(
         self, table: str, rows: DataFrame | pa.Table, interval_end: datetime, note: Mapping[str, Any]
     ) -> int:

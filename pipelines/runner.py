@@ -7,6 +7,7 @@ step that needs them and serve all later ones.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import traceback
@@ -20,13 +21,13 @@ from pipelines import stages
 from pipelines.context import Engines, StageContext, StageResult
 from pipelines.errors import SextantError, StageError
 from pipelines.graph import Step
-from pipelines.intervals import Interval
+from pipelines.intervals import Interval, interval_ending, last_whole_interval, parse_moment
 from pipelines.lake import Lake
 from pipelines.locks import hold
 from pipelines.memory import PeakMemory
 from pipelines.plan import Decision, Planner
 from pipelines.project import Project, commit
-from pipelines.state import RunHistory, StageRun
+from pipelines.state import RunHistory, StageRun, digest
 
 # No library reports home, and no model file may run code (see the notes on security in docs).
 _ENVIRONMENT = {
@@ -80,6 +81,30 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self.engines.stop()
         self._held.close()
+
+    def interval(self, at: str | None) -> Interval:
+        """The interval that ends at a moment; by default the last whole one in the data."""
+        every = self._project.pipeline.schedule.every
+        if at is not None:
+            return interval_ending(parse_moment(at), every)
+        return last_whole_interval(self._latest_event(), every)
+
+    def _latest_event(self) -> datetime:
+        """The newest event in the sources; noted, so that unchanged files are read once."""
+        from pipelines.stages.ingest import latest_event
+
+        sources = digest([self._project.pipeline.sources.model_dump(mode="json"),
+                          self._project.source_digest()])
+        note = self.lake.folder / "latest_event.json" if self.lake.folder else None
+        if note is not None and note.exists():
+            noted = json.loads(note.read_text())
+            if noted["sources"] == sources:
+                return datetime.fromisoformat(noted["latest"])
+        latest = latest_event(self._project, self.engines)
+        if note is not None:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps({"sources": sources, "latest": latest.isoformat()}))
+        return latest
 
     def planner(self, interval: Interval) -> Planner:
         """The planner for one interval."""
@@ -146,7 +171,7 @@ class Runner:
     def _execute(self, step: Step, interval: Interval, decision: Decision) -> StageRun:
         context = StageContext(
             self._project, step, interval, self.lake, self.history, self.engines,
-            lambda line: self._progress(f"    {line}"),
+            decision.fingerprint, lambda line: self._progress(f"    {line}"),
         )
         resume = self._project.command("run", interval)
         started_at, start = datetime.now(UTC), time.monotonic()

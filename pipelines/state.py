@@ -90,13 +90,17 @@ class RunHistory:
         ]
         return found[-1] if found else None
 
-    def covered_until(self) -> datetime | None:
+    def covered_until(self, mapping: str) -> datetime | None:
         """The moment before which all events have been validated; None when there are none.
 
         Each run fills from the last such moment, so what is covered is one range without gaps.
+        Events that another `mapping` of the sources made do not count: a changed spec loads anew.
         """
-        ends = [r.interval_end for r in self.runs
-                if r.stage == "validate" and r.status == "succeeded"]
+        ends = [
+            run.interval_end for run in self.runs
+            if run.stage == "validate" and run.status == "succeeded"
+            and run.detail["mapping"] == mapping
+        ]
         return max(ends, default=None)
 
     def tables_digest(self, interval: Interval) -> str:

@@ -1,35 +1,38 @@
 """Exact top-K over a whole catalogue: fast, in bounded memory, and the same list every time.
 
-The order is total: higher score first, and among equal scores the lower item code. That makes a
-list a function of the scores alone, whatever the batch size or the order of the work.
+The order is total: higher score first, and among equal scores the lower item code. A list is thus
+a function of the scores alone, whatever the batch size or the order of the work.
 
-How it is fast: the catalogue is cut into S blocks of R consecutive codes. At most K blocks can
-hold items of a top-K list, namely those with the K highest maxima (ties: the lower block, whose
-codes are lower). One cheap pass finds the maxima, and only K * R scores are looked at again. The
-scores lie in memory with position r * S + s for item s * R + r, so that the maxima of all blocks
-are element-wise maxima of R contiguous rows, which processors do at the speed of memory. Score
-and code are packed into one integer, so that selection and tie-breaking are one integer sort.
+How it is fast: an interleaved view cuts the N scores of a user into S blocks of R (item p is in
+block p mod S), so one pass of element-wise maxima over R contiguous rows gives all block maxima.
+The K-th greatest of them is a floor: K items reach it, so no item below it is in the list. Only
+blocks that reach the floor are looked at again, R * K scores of N in the usual case and all of
+them, still exactly, when very many scores tie. Score and code are then packed into one integer,
+so that choosing, ordering and breaking ties are one integer sort.
 
-Shape suffixes: B users of a batch, U all users, N items, D vector length, K list length,
-S blocks, R items of a block, C candidates that are looked at again, T entries of all rows.
+Shape suffixes: B users of a batch, U all users, N items, D vector length, K list length, S blocks,
+R items of a block, P = S * R places (N and padding), C (user, block) pairs that reach the floor,
+M items that do, T entries of all rows of a CSR.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from threadpoolctl import ThreadpoolController
 
-_BUFFER_BYTES = 24 << 20
-"""Size aimed at for the scores of one batch: it should stay in the last-level cache."""
+_BUFFER_BYTES = 10 << 20
+"""Size aimed at for the scores of a thread's batch: they should stay in the last-level cache."""
 
-_MIN_ROWS = 64
+_MIN_ROWS = 32
 """Fewest users in a batch: a matrix product over fewer rows waits for memory."""
 
 _LOW_32 = np.int64(0xFFFFFFFF)
+_NO_KEY = np.iinfo(np.int64).min
 
 
 class ScoreError(ValueError):
@@ -49,32 +52,32 @@ class ItemLists:
     def of(cls, lists: Iterable[Sequence[int]]) -> ItemLists:
         """The CSR of plain lists."""
         rows = [np.asarray(row, dtype=np.int32) for row in lists]
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return cls(offsets, np.concatenate([np.empty(0, np.int32), *rows]))
 
     @classmethod
-    def from_pairs(cls, rows_T: np.ndarray, items_T: np.ndarray, users: int) -> ItemLists:
-        """The CSR of (row, item) pairs: each pair once, items ascending within a row."""
-        key_T = np.unique(rows_T.astype(np.int64) << 32 | items_T.astype(np.int64))
+    def from_pairs(cls, row_T: np.ndarray, item_T: np.ndarray, users: int) -> ItemLists:
+        """The CSR of (user row, item code) pairs: each pair once, items ascending in a row."""
+        key_T = np.unique(row_T.astype(np.int64) << 32 | item_T.astype(np.int64))
         offsets = np.searchsorted(key_T, np.arange(users + 1, dtype=np.int64) << 32)
         return cls(offsets.astype(np.int64), (key_T & _LOW_32).astype(np.int32))
 
     def __len__(self) -> int:
+        """How many users there are."""
         return len(self.offsets) - 1
 
-    @property
     def lengths(self) -> np.ndarray:
         """(U,) int64: how many codes each user has."""
         return np.diff(self.offsets)
+
+    def rows(self) -> np.ndarray:
+        """(T,) int64: the user row of each code."""
+        return np.repeat(np.arange(len(self)), self.lengths())
 
     def batch(self, start: int, stop: int) -> ItemLists:
         """The lists of users `start` to `stop` (exclusive)."""
         offsets = self.offsets[start : stop + 1]
         return ItemLists(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
-
-    def rows(self) -> np.ndarray:
-        """(T,) int64: the user row of each code."""
-        return np.repeat(np.arange(len(self)), self.lengths)
 
 
 def top_k(
@@ -83,7 +86,7 @@ def top_k(
     """The k best items of each user from a score matrix, which is left as it is.
 
     Args:
-        score_UN: Scores, shape (U, N), converted to float32. -inf means "never recommend".
+        score_UN: Scores, shape (U, N), ranked as float32. -inf means "never recommend".
         k: List length. Lists are shorter when fewer items are left.
         exclude: Items to leave out for each user, for example the seen ones.
 
@@ -95,27 +98,15 @@ def top_k(
         ScoreError: A score is NaN.
         ValueError: Wrong shapes, k below 1, or an excluded code outside the catalogue.
     """
-    score_UN = np.asarray(score_UN, dtype=np.float32)
+    score_UN = np.asarray(score_UN)
     if score_UN.ndim != 2:
         msg = f"scores must have the shape (users, items), got {score_UN.shape}"
         raise ValueError(msg)
-    users, items = score_UN.shape
-    layout = _Layout.of(users, items, k)
-    _check_exclude(exclude, users, items)
-    codes_UK, scores_UK = _empty_lists(users, k)
-    buffer_BRS = np.empty((layout.batch, layout.block, layout.blocks), dtype=np.float32)
-    # Whole blocks are copied by transposing; the items of a last, partial block are put by hand.
-    whole = items // layout.block
-    for start in range(0, users, layout.batch):
-        stop = min(start + layout.batch, users)
-        score_BRS = buffer_BRS[: stop - start]
-        score_BN = score_UN[start:stop]
-        full_BSR = score_BN[:, : whole * layout.block].reshape(-1, whole, layout.block)
-        torch.from_numpy(score_BRS)[:, :, :whole].copy_(_tensor(full_BSR).transpose(1, 2))
-        rest_BR = score_BN[:, whole * layout.block :]
-        score_BRS[:, : rest_BR.shape[1], whole:] = rest_BR[:, :, None]
-        _select(score_BRS, layout, start, exclude, codes_UK, scores_UK)
-    return codes_UK, scores_UK
+
+    def score(start: int, out_BN: np.ndarray) -> None:
+        out_BN[:] = score_UN[start : start + len(out_BN)]
+
+    return _Search.over(*score_UN.shape, k, exclude).run(score)
 
 
 def top_k_factors(
@@ -126,14 +117,14 @@ def top_k_factors(
     The (U, N) score matrix never exists: users are scored in batches that stay in the cache.
 
     Args:
-        user_UD: User vectors, shape (U, D).
-        item_ND: Item vectors, shape (N, D).
+        user_UD: User vectors, shape (U, D), used as float32.
+        item_ND: Item vectors, shape (N, D), used as float32.
         k: List length.
         exclude: Items to leave out for each user.
 
     Returns:
-        As `top_k`. Scores are float32 sums, so products nearer than their rounding error
-        (about 1e-6 of the vectors' lengths) may swap places between machines.
+        As `top_k`. Scores are float32 sums, so two products closer than their rounding error
+        (about 1e-6 of the product of the vectors' lengths) may swap places between machines.
 
     Raises:
         ScoreError: A score is NaN.
@@ -147,86 +138,99 @@ def top_k_factors(
             f"{user_UD.shape} and {item_ND.shape}"
         )
         raise ValueError(msg)
-    users, (items, width) = len(user_UD), item_ND.shape
-    layout = _Layout.of(users, items, k)
-    _check_exclude(exclude, users, items)
-    codes_UK, scores_UK = _empty_lists(users, k)
-    padded_ND = np.zeros((layout.blocks * layout.block, width), dtype=np.float32)
-    padded_ND[:items] = item_ND
-    item_RSD = padded_ND.reshape(layout.blocks, layout.block, width).transpose(1, 0, 2)
-    item_DP = item_RSD.reshape(-1, width).T
-    buffer_BP = np.empty((layout.batch, layout.blocks * layout.block), dtype=np.float32)
-    for start in range(0, users, layout.batch):
-        user_BD = user_UD[start : start + layout.batch]
-        score_BP = np.matmul(user_BD, item_DP, out=buffer_BP[: len(user_BD)])
-        score_BRS = score_BP.reshape(-1, layout.block, layout.blocks)
-        _select(score_BRS, layout, start, exclude, codes_UK, scores_UK)
-    return codes_UK, scores_UK
+
+    def score(start: int, out_BN: np.ndarray) -> None:
+        np.matmul(user_UD[start : start + len(out_BN)], item_ND.T, out=out_BN)
+
+    return _Search.over(len(user_UD), len(item_ND), k, exclude).run(score)
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """How a catalogue is cut: `blocks` blocks of `block` items, `batch` users at a time."""
+class _Search:
+    """One search: how its work is cut, and its lists so far."""
 
     items: int
-    block: int
-    blocks: int
+    exclude: ItemLists | None
     batch: int
-    k: int
+    block: int
+    codes_UK: np.ndarray
+    scores_UK: np.ndarray
 
     @classmethod
-    def of(cls, users: int, items: int, k: int) -> _Layout:
+    def over(cls, users: int, items: int, k: int, exclude: ItemLists | None) -> _Search:
         if k < 1:
             msg = f"k must be at least 1, got {k}"
             raise ValueError(msg)
         if not 0 < items < 2**31:
             msg = f"a catalogue must have between 1 and 2^31 - 1 items, got {items}"
             raise ValueError(msg)
-        # Work is items / R block maxima plus k * R scores; the sum is least at this R.
-        block = max(1, math.isqrt(items // k))
-        rows = max(_MIN_ROWS, _BUFFER_BYTES // (4 * items))
-        return cls(items, block, -(-items // block), max(1, min(users, rows)), k)
+        if exclude is not None:
+            _check_exclude(exclude, users, items)
+        return cls(
+            items,
+            exclude,
+            batch=max(_MIN_ROWS, _BUFFER_BYTES // (4 * items)),
+            # The work is N / R maxima and about R * K scores; maxima cost twice as much each.
+            block=max(1, math.isqrt(items // (2 * k))),
+            codes_UK=np.full((users, k), -1, np.int32),
+            scores_UK=np.full((users, k), -np.inf, np.float32),
+        )
 
+    def run(self, score: Callable[[int, np.ndarray], None]) -> tuple[np.ndarray, np.ndarray]:
+        """Lists of all users; `score(start, out_BN)` writes the scores of users from `start` on.
 
-def _select(
-    score_BRS: np.ndarray,
-    layout: _Layout,
-    start: int,
-    exclude: ItemLists | None,
-    codes_UK: np.ndarray,
-    scores_UK: np.ndarray,
-) -> None:
-    """Writes the lists of one batch to rows `start` on; overwrites the scores left out."""
-    users = len(score_BRS)
-    padding = layout.blocks * layout.block - layout.items
-    score_BRS[:, layout.block - padding :, -1] = -np.inf
-    if exclude is not None:
-        seen = exclude.batch(start, start + users)
-        block_T, within_T = np.divmod(seen.items, layout.block)
-        score_BRS[seen.rows(), within_T, block_T] = -np.inf
-    best_BS = torch.from_numpy(score_BRS).amax(dim=1).numpy()
-    if np.isnan(best_BS).any():
-        row, block = np.argwhere(np.isnan(best_BS))[0]
-        code = block * layout.block + int(np.isnan(score_BRS[row, :, block]).argmax())
-        msg = f"the score of user row {start + row} for item code {code} is NaN; it has no rank"
-        raise ScoreError(msg)
-    if layout.blocks > layout.k:
-        key_BS = _pack(best_BS, np.arange(layout.blocks))
-        block_BK = _code(_greatest(key_BS, layout.k))
-    else:
-        block_BK = np.broadcast_to(np.arange(layout.blocks), (users, layout.blocks))
-    within_R = np.arange(layout.block)[:, None]
-    place_BC = (within_R * layout.blocks + block_BK[:, None, :]).reshape(users, -1)
-    code_BC = (block_BK[:, None, :] * layout.block + within_R).reshape(users, -1)
-    score_BP = torch.from_numpy(score_BRS.reshape(users, -1))
-    score_BC = torch.gather(score_BP, 1, torch.from_numpy(place_BC)).numpy()
-    key_BC = _greatest(_pack(score_BC, code_BC), layout.k)
-    key_BC.sort(axis=1)
-    key_BK = key_BC[:, ::-1]
-    found = key_BK.shape[1]
-    scores_UK[start : start + users, :found] = _score(key_BK)
-    codes_UK[start : start + users, :found] = _code(key_BK)
-    codes_UK[start : start + users][np.isneginf(scores_UK[start : start + users])] = -1
+        Each thread takes whole batches, with a BLAS of one thread: threads that never wait for
+        each other beat a BLAS whose threads meet after every product, more so on a busy machine.
+        """
+        blas = ThreadpoolController().select(user_api="blas")
+        threads = max((pool["num_threads"] for pool in blas.info()), default=1)
+
+        def work(thread: int) -> None:
+            users, blocks = len(self.codes_UK), -(-self.items // self.block)
+            rows = min(self.batch, users)
+            buffer_BRS = np.empty((rows, self.block, blocks), np.float32)
+            for start in range(thread * self.batch, users, threads * self.batch):
+                score_BRS = buffer_BRS[: users - start]
+                score(start, score_BRS.reshape(len(score_BRS), -1)[:, : self.items])
+                self.select(start, score_BRS)
+
+        with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+        return self.codes_UK, self.scores_UK
+
+    def select(self, start: int, score_BRS: np.ndarray) -> None:
+        """Writes the lists of the users from `start` on; overwrites the scores left out."""
+        rows, block, blocks = score_BRS.shape
+        k = self.codes_UK.shape[1]
+        score_BP = score_BRS.reshape(rows, -1)
+        score_BP[:, self.items :] = -np.inf
+        if self.exclude is not None:
+            exclude = self.exclude.batch(start, start + rows)
+            score_BP[exclude.rows(), exclude.items] = -np.inf
+
+        best_BS = score_BRS.max(axis=1)
+        if np.isnan(best_BS).any():
+            row, item = np.argwhere(np.isnan(score_BP))[0]
+            msg = f"the score of item code {item} for user row {start + row} is NaN; NaN has no rank"
+            raise ScoreError(msg)
+        floor_B = np.full(rows, -np.inf, np.float32)
+        if blocks > k:
+            floor_B = np.partition(best_BS, blocks - k, axis=1)[:, blocks - k]
+        row_C, block_C = np.divmod(np.flatnonzero(best_BS >= floor_B[:, None]), blocks)
+        place_CR = (row_C * (block * blocks) + block_C)[:, None] + np.arange(block) * blocks
+        score_CR = score_BP.reshape(-1).take(place_CR)
+
+        kept_M = np.flatnonzero(score_CR >= floor_B[row_C, None])
+        row_M = row_C[kept_M // block]
+        item_M = place_CR.reshape(-1)[kept_M] - row_M * (block * blocks)
+        key_BX = _padded(_pack(score_CR.reshape(-1)[kept_M], item_M), row_M, rows)
+        if key_BX.shape[1] > k:
+            key_BX.partition(key_BX.shape[1] - k, axis=1)
+        key_BK = np.sort(key_BX[:, -k:], axis=1)[:, ::-1]
+        item_BK, score_BK = _unpack(key_BK)
+        listed = np.s_[start : start + rows, : key_BK.shape[1]]
+        self.scores_UK[listed] = score_BK
+        self.codes_UK[listed] = np.where(score_BK == -np.inf, -1, item_BK)
 
 
 def _pack(score: np.ndarray, code: np.ndarray) -> np.ndarray:
@@ -240,36 +244,24 @@ def _pack(score: np.ndarray, code: np.ndarray) -> np.ndarray:
     return (ordered.astype(np.int64) << 32) - code
 
 
-def _code(key: np.ndarray) -> np.ndarray:
-    return -key & _LOW_32
+def _unpack(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(code, score) of packed keys; the padding key becomes a score of -inf."""
+    code = -key & _LOW_32
+    ordered = ((key + code) >> 32).astype(np.int32)
+    score = (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+    return code, np.where(key == _NO_KEY, np.float32(-np.inf), score)
 
 
-def _score(key: np.ndarray) -> np.ndarray:
-    ordered = ((key + _code(key)) >> 32).astype(np.int32)
-    return (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+def _padded(key_M: np.ndarray, row_M: np.ndarray, rows: int) -> np.ndarray:
+    """The keys as a matrix with one row per user, filled up with the least integer."""
+    count_B = np.bincount(row_M, minlength=rows)
+    start_B = np.cumsum(count_B) - count_B
+    key_BX = np.full((rows, count_B.max()), _NO_KEY)
+    key_BX[row_M, np.arange(len(row_M)) - start_B[row_M]] = key_M
+    return key_BX
 
 
-def _greatest(key_BX: np.ndarray, k: int) -> np.ndarray:
-    """The k greatest keys of each row in no order, or all where there are fewer."""
-    width = key_BX.shape[1]
-    if width <= k:
-        return key_BX
-    key_BX.partition(width - k, axis=1)
-    return key_BX[:, width - k :]
-
-
-def _empty_lists(users: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full((users, k), -1, np.int32), np.full((users, k), -np.inf, np.float32)
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    # Torch refuses arrays that are read-only, as those of Arrow are; it only reads here.
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _check_exclude(exclude: ItemLists | None, users: int, items: int) -> None:
-    if exclude is None:
-        return
+def _check_exclude(exclude: ItemLists, users: int, items: int) -> None:
     if len(exclude) != users:
         msg = f"there are {len(exclude)} lists of excluded items for {users} users"
         raise ValueError(msg)

@@ -11,6 +11,7 @@ width or presence is kept. All row rules but `not_null` pass a null.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -110,7 +111,9 @@ def _is_number(dtype: T.DataType) -> bool:
 
 
 def _holds_numbers(dtype: T.DataType) -> bool:
-    return _is_number(dtype) or (isinstance(dtype, T.ArrayType) and _is_number(dtype.elementType))
+    return _is_number(dtype) or (
+        isinstance(dtype, T.ArrayType) and isinstance(dtype.elementType, T.FloatType | T.DoubleType)
+    )
 
 
 def _is_scalar(dtype: T.DataType) -> bool:
@@ -214,15 +217,17 @@ def _finite(rule: Rule, scope: Scope) -> Check:
     (column,) = rule.columns
     probe = finite_probe(column)
     value = F.col(column)
-    infinities = [F.lit(float(sign)).cast("double") for sign in ("inf", "-inf")]
-    if isinstance(scope.frame.schema[column].dataType, T.ArrayType):
-        kind = (
-            F.when(F.exists(value, F.isnull), F.lit("null element"))
-            .when(F.exists(value, F.isnan), F.lit("NaN"))
-            .when(F.exists(value, lambda x: x.isin(infinities)), F.lit("infinite"))
-        )
+    dtype = scope.frame.schema[column].dataType
+    if isinstance(dtype, T.ArrayType):
+        # array_contains is compiled; a lambda over thousands of elements is interpreted and far
+        # slower. It is null when a null element leaves the answer open.
+        special = [F.lit(x).cast(dtype.elementType) for x in (math.nan, math.inf, -math.inf)]
+        nan, above, below = (F.array_contains(value, one) for one in special)
+        kind = F.when(nan, F.lit("NaN")).when(above | below, F.lit("infinite"))
+        kind = kind.when(nan.isNull(), F.lit("null element"))
     else:
-        kind = F.when(F.isnan(value), F.lit("NaN")).when(value.isin(infinities), F.lit("infinite"))
+        infinite = value.isin(math.inf, -math.inf)
+        kind = F.when(F.isnan(value), F.lit("NaN")).when(infinite, F.lit("infinite"))
     # Spark's NaN is no null and compares above every number: only isnan tells it apart.
     probes = {probe: F.when(value.isNotNull(), kind.otherwise(F.lit("finite")))}
     kwargs = {"column": probe, "value_set": ["finite"]}
@@ -328,7 +333,7 @@ RULES: dict[str, Kind] = {
     "finite": Kind(
         (),
         _holds_numbers,
-        "a number or a list of numbers",
+        "a number or a list of floats",
         True,
         _finite,
         lambda r: f"have {r.column} that is not finite. Write null where no value is known.",

@@ -88,7 +88,11 @@ def check_table(
         rules=[_rule(rule) for one in contracts for rule in one.rules],
     )
     if columns is None:
-        columns = context.project.pipeline.sources.mapped_columns(table)
+        columns = tuple(
+            column.from_
+            for source in context.project.pipeline.sources.tables() if source.table == table
+            for column in source.columns.mapped().values() if column.from_ is not None
+        )
     return check(frame, contract, interval_end=context.interval.end, references=references,
                  source_columns=columns)
 

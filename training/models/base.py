@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,6 +65,8 @@ class Model(ABC):
     Attributes:
         item_ids: (M,) str, sorted: the items with at least one positive before `valid_start`.
         config: the model's frozen configuration dataclass.
+        fit_facts: what fitting reports beside quality: duration_seconds, train_positives,
+            train_users, train_items and a network's epochs and validation; empty after `load`.
     """
 
     name: ClassVar[str]
@@ -74,6 +77,7 @@ class Model(ABC):
     def __init__(self, config: Any, item_ids: np.ndarray) -> None:
         self.config = config
         self.item_ids = item_ids
+        self.fit_facts: dict[str, float] = {}
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: Mapping[str, Any], context: FitContext) -> Self:
@@ -96,13 +100,22 @@ class Model(ABC):
                 f"The seed must be at least 0 and below {MAX_SEED}, but it is {context.seed}."
             )
         parsed = parse_config(cls.name, cls.config_class, config)
-        if not snapshot.positives(None, snapshot.valid_start).any():
+        mask_E = snapshot.positives(None, snapshot.valid_start)
+        if not mask_E.any():
             raise NothingToLearn(
                 f"{cls.name} has nothing to learn from: none of the {len(snapshot.users)} events "
                 "is a positive before valid_start. Train on a longer window, or lower the "
                 "label threshold."
             )
-        return cls._fit(snapshot, parsed, context)
+        started = time.perf_counter()
+        model = cls._fit(snapshot, parsed, context)
+        model.fit_facts |= {
+            "train_positives": int(mask_E.sum()),
+            "train_users": len(np.unique(snapshot.users[mask_E])),
+            "train_items": len(model.item_ids),
+            "duration_seconds": time.perf_counter() - started,
+        }
+        return model
 
     def score(self, histories: Histories) -> np.ndarray:
         """Score every item of the catalogue for every user.

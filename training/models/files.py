@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,9 @@ def _pack(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unpack(payload: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    raw, cuts = payload.tobytes(), offsets.tolist()
-    pairs = zip(cuts[:-1], cuts[1:], strict=True)
-    return np.array([raw[start:stop].decode() for start, stop in pairs], dtype=str)
+    raw = payload.tobytes()
+    ids = [raw[start:stop].decode() for start, stop in pairwise(offsets.tolist())]
+    return np.array(ids, dtype=str)
 
 
 def _refuse_strangers(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 A day is simulated at once for all users, with its own generator. What it needs from earlier days is
 kept in `Behaviour`: the pairs already shown, the interest of each user's last session and the
-follows made so far. Nothing looks ahead, so the first days never depend on later ones.
+follows made so far. Nothing looks ahead: the sessions of a day never depend on what comes after it.
 
 Shapes: U users, N items, M niches, F follow edges, S sessions, B impressions, E events.
 """
@@ -14,7 +14,14 @@ import numpy as np
 
 from transforms.demo.catalogue import Catalogue
 from transforms.demo.config import DEVICE_SHIFT_SHARE, DRIFTS, DemoConfig, micros
-from transforms.demo.feed import EXPLORE, SOURCE_MIX, Sessions, Shelf, choose_items, session_affinity
+from transforms.demo.feed import (
+    EXPLORE,
+    SOURCE_MIX,
+    Sessions,
+    Shelf,
+    choose_items,
+    session_affinity,
+)
 from transforms.demo.population import DEVICE_MIX, DEVICES, LOCATIONS, Population
 from transforms.demo.reactions import Impressions, Reactions, react
 from transforms.demo.sampling import FloatArray, IntArray, draw_rows
@@ -62,14 +69,13 @@ class Behaviour:
         begin = micros(self._config.start) + self._day * _DAY_MICROS
         shelf = Shelf.stock(self._people, self._items, self._follows, begin)
         user_S, start_S = self._openings(rng, begin)
-        twice_S = rng.random(len(user_S)) < _SECOND_SESSION
         later_S = start_S + rng.integers(_HOUR_MICROS, 3 * _HOUR_MICROS, len(user_S))
+        # A session after midnight would be drawn together with this day's, and so tie them to it.
+        twice_S = (rng.random(len(user_S)) < _SECOND_SESSION) & (later_S < begin + _DAY_MICROS)
         portion_S = np.where(twice_S, 0.5, 1.0)
         first = self._start_sessions(rng, user_S, start_S, portion_S)
         shown = [self._show(rng, shelf, first)]
-        second = self._start_sessions(
-            rng, user_S[twice_S], later_S[twice_S], portion_S[twice_S]
-        )
+        second = self._start_sessions(rng, user_S[twice_S], later_S[twice_S], portion_S[twice_S])
         shown.append(self._show(rng, shelf, second))
         events = Reactions.concatenate(shown)
         self._remember_follows(events)
@@ -129,7 +135,9 @@ class Behaviour:
         limited_B = self._people.in_network_U[sessions.user_S[session_B]]
         source_B = draw_rows(SOURCE_MIX[limited_B.astype(int)], rng.random(len(session_B)))
         source_B[rng.random(len(session_B)) < self._config.exploration] = EXPLORE
-        item_B, self._seen = choose_items(rng, shelf, sessions, session_B, source_B, self._seen)
+        item_B, self._seen = choose_items(
+            rng, shelf, sessions, session_B=session_B, source_B=source_B, seen=self._seen
+        )
         shown_B = item_B >= 0
         session_B, item_B = session_B[shown_B], item_B[shown_B]
         user_B = sessions.user_S[session_B]
@@ -162,7 +170,7 @@ class Behaviour:
         follower_F, followee_F, since_F = (
             np.concatenate(pair) for pair in zip(self._follows, made, strict=True)
         )
-        order_F = np.lexsort((since_F, followee_F, follower_F))
-        key_F = (follower_F * len(self._people) + followee_F)[order_F]
-        first_F = order_F[np.unique(key_F, return_index=True)[1]]
+        key_F = follower_F * len(self._people) + followee_F
+        order_F = np.lexsort((since_F, key_F))
+        first_F = order_F[np.unique(key_F[order_F], return_index=True)[1]]
         self._follows = (follower_F[first_F], followee_F[first_F], since_F[first_F])

@@ -2,6 +2,7 @@
 
 Shapes: N items, K topics, D vector width, R rank of the latent space behind the vectors.
 """
+# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import timedelta

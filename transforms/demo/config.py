@@ -46,7 +46,7 @@ class DemoConfig:
     start: datetime = datetime(2026, 1, 5, tzinfo=UTC)
     """First instant of the period: a midnight in UTC."""
     events_per_user_day: float = 6.0
-    """Mean number of events of a user on a day they open the app (three days in four on average)."""
+    """Mean events of a user on a day they open the app, which is three days in four on average."""
     drift_at: datetime | None = None
     """Moment of the planted drift; two days before the end when not given."""
     drift: str = "taste"
@@ -98,17 +98,14 @@ class DemoConfig:
         for name, minimum in (("users", _MIN_USERS), ("items", _MIN_ITEMS), ("days", 1)):
             value = getattr(self, name)
             if value < minimum:
-                msg = f"demo: {name} is {value}; give at least {minimum}."
-                raise DemoConfigError(msg)
+                raise DemoConfigError(f"demo: {name} is {value}; give at least {minimum}.")
         if self.seed < 0:
-            msg = f"demo: seed is {self.seed}; give zero or a positive number."
-            raise DemoConfigError(msg)
+            raise DemoConfigError(f"demo: seed is {self.seed}; give zero or a positive number.")
         if not 1.0 <= self.events_per_user_day <= 200.0:
-            msg = (
+            raise DemoConfigError(
                 f"demo: events_per_user_day is {self.events_per_user_day}; "
                 "give a number from 1 to 200."
             )
-            raise DemoConfigError(msg)
         for name, maximum in (
             ("new_user_share", 0.5),
             ("new_item_share", 0.5),
@@ -117,34 +114,33 @@ class DemoConfig:
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= maximum:
-                msg = f"demo: {name} is {value}; give a share from 0 to {maximum:g}."
-                raise DemoConfigError(msg)
+                raise DemoConfigError(
+                    f"demo: {name} is {value}; give a share from 0 to {maximum:g}."
+                )
 
     def _check_times(self) -> None:
         if self.start.utcoffset() != timedelta(0) or self.start != self.start.replace(
             hour=0, minute=0, second=0, microsecond=0
         ):
-            msg = (
+            raise DemoConfigError(
                 f"demo: start is {self.start.isoformat()}; "
                 "give a midnight in UTC such as 2026-01-05T00:00:00+00:00."
             )
-            raise DemoConfigError(msg)
         if self.drift not in DRIFTS:
-            msg = f"demo: drift is {self.drift!r}; give one of {', '.join(sorted(DRIFTS))}."
-            raise DemoConfigError(msg)
+            raise DemoConfigError(
+                f"demo: drift is {self.drift!r}; give one of {', '.join(sorted(DRIFTS))}."
+            )
         moment = self.drift_moment
         if moment is None:
             return
         if moment.utcoffset() != timedelta(0):
-            msg = f"demo: drift_at is {moment.isoformat()}; give a time in UTC."
-            raise DemoConfigError(msg)
+            raise DemoConfigError(f"demo: drift_at is {moment.isoformat()}; give a time in UTC.")
         if not self.start < moment < self.end:
-            msg = (
+            raise DemoConfigError(
                 f"demo: drift_at is {moment.isoformat()}, outside the period from "
                 f"{self.start.isoformat()} to {self.end.isoformat()}; "
                 "give a moment inside it, or drift: none."
             )
-            raise DemoConfigError(msg)
 
 
 def micros(moment: datetime) -> int:

@@ -3,6 +3,7 @@
 Shapes: U users, N items, K topics, M niches, F follow edges, S sessions, B impressions,
 P impressions still to fill, C candidates for one impression.
 """
+# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -171,6 +172,7 @@ def choose_items(
     rng: np.random.Generator,
     shelf: Shelf,
     sessions: Sessions,
+    *,
     session_B: IntArray,
     source_B: IntArray,
     seen: IntArray,
@@ -221,6 +223,8 @@ def choose_items(
         first_P[np.unique(np.where(done_P, key_P, -1), return_index=True)[1]] = True
         done_P &= first_P
         item_B[pending_P[done_P]] = item_PC[rows_P, best_P][done_P]
-        seen = np.union1d(seen, key_P[done_P])
+        fresh = np.sort(key_P[done_P])
+        fresh = fresh[~contains(seen, fresh)]
+        seen = np.insert(seen, np.searchsorted(seen, fresh), fresh)
         pending_P = pending_P[~done_P]
     return item_B, seen

@@ -3,6 +3,7 @@
 Shapes: U users, K topics, M niches (`NICHES_PER_TOPIC` consecutive ones per topic), G communities,
 A authors, F follow edges.
 """
+# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +35,7 @@ _DAY_MICROS = timedelta(days=1) // timedelta(microseconds=1)
 _AUTHOR_SHARE = 0.15
 _SAME_COMMUNITY = 0.85
 _MEAN_OPENING = 0.75
+_DRIFT_FOLLOWS = 10
 
 # First element of every spawn key in this file; see `DemoConfig.rng`.
 _PEOPLE, _TASTE, _FOLLOW, _DRIFT = 1, 2, 3, 4
@@ -75,7 +77,7 @@ class Population:
     follower_F: IntArray
     followee_F: IntArray
     since_F: IntArray
-    """µs since 1970; edges are distinct and never reflexive."""
+    """µs since 1970; edges are never reflexive, and of equal ones the earliest counts."""
 
     def __len__(self) -> int:
         """Return the number of users."""
@@ -117,10 +119,23 @@ def build_population(config: DemoConfig) -> Population:
     )
     output_A = rng.pareto(2.0, len(authors_A)) + 0.3
     taste_UM = _draw_tastes(config, community_U)
-    taste_after_UM, changed_U = _drift_tastes(config, taste_UM)
     follower_F, followee_F, since_F = _draw_follows(
-        config, created_U, community_U, taste_UM, authors_A, output_A
+        config,
+        created_U=created_U,
+        community_U=community_U,
+        taste_UM=taste_UM,
+        authors_A=authors_A,
+        output_A=output_A,
     )
+    taste_after_UM, changed_U = taste_UM, np.zeros(count, dtype=bool)
+    if "taste" in DRIFTS[config.drift]:
+        drift = _draw_drift(config, taste_UM, authors_A, output_A)
+        taste_after_UM, changed_U = drift.taste_UM, drift.changed_U
+        moment = micros(config.drift_moment or config.end)
+        follower_F = np.concatenate([follower_F, drift.follower_F])
+        followee_F = np.concatenate([followee_F, drift.followee_F])
+        earliest_F = np.maximum(created_U[drift.follower_F], moment)
+        since_F = np.concatenate([since_F, earliest_F])
     return Population(
         created_U=created_U,
         new_U=new_U,
@@ -169,24 +184,46 @@ def _draw_tastes(config: DemoConfig, community_U: IntArray) -> FloatArray:
     return (topic_UK[:, :, None] * inside_UKJ).reshape(count, NICHE_COUNT)
 
 
-def _drift_tastes(
-    config: DemoConfig, taste_UM: FloatArray
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Move a share of the users to the rising topics; a fifth of their old taste stays."""
-    count = len(taste_UM)
-    if "taste" not in DRIFTS[config.drift]:
-        return taste_UM, np.zeros(count, dtype=bool)
+@dataclass(frozen=True, slots=True)
+class _Drift:
+    """What changes at a drift of taste."""
+
+    taste_UM: FloatArray
+    changed_U: npt.NDArray[np.bool_]
+    follower_F: IntArray
+    followee_F: IntArray
+
+
+def _draw_drift(
+    config: DemoConfig, taste_UM: FloatArray, authors_A: IntArray, output_A: FloatArray
+) -> _Drift:
+    """Move a share of the users to the rising topics; a fifth of their old taste stays.
+
+    They follow some authors of these topics too, without which users bound to their network could
+    not act on their new taste. Rising topics are among the better stocked half.
+    """
     rng = config.rng(_DRIFT)
+    count = len(taste_UM)
     changed_U = _choose(rng, count, TASTE_CHANGE_SHARE)
-    rising = rng.choice(TOPIC_COUNT, RISING_TOPICS, replace=False)
+    main_topic_A = topic_shares(taste_UM[authors_A]).argmax(axis=1)
+    stock_K = np.bincount(main_topic_A, weights=output_A, minlength=TOPIC_COUNT)
+    stocked = np.argsort(-stock_K, kind="stable")[: TOPIC_COUNT // 2]
+    rising = rng.choice(stocked, RISING_TOPICS, replace=False)
     niches = (rising[:, None] * NICHES_PER_TOPIC + np.arange(NICHES_PER_TOPIC)).ravel()
     fresh_UM = np.zeros_like(taste_UM)
     fresh_UM[:, niches] = rng.dirichlet(np.full(len(niches), 0.4), count)
-    return np.where(changed_U[:, None], 0.2 * taste_UM + 0.8 * fresh_UM, taste_UM), changed_U
+    after_UM = np.where(changed_U[:, None], 0.2 * taste_UM + 0.8 * fresh_UM, taste_UM)
+    follower_F = np.repeat(np.flatnonzero(changed_U), _DRIFT_FOLLOWS)
+    topic_F = topic_shares(after_UM[follower_F]).argmax(axis=1)
+    by_topic = GroupedWeights.build(main_topic_A, output_A, TOPIC_COUNT)
+    author_F = by_topic.draw(topic_F, rng.random(len(follower_F)))
+    kept_F = (author_F >= 0) & (authors_A[author_F] != follower_F)
+    return _Drift(after_UM, changed_U, follower_F[kept_F], authors_A[author_F[kept_F]])
 
 
-def _draw_follows(  # noqa: PLR0913
+def _draw_follows(
     config: DemoConfig,
+    *,
     created_U: IntArray,
     community_U: IntArray,
     taste_UM: FloatArray,

@@ -6,6 +6,7 @@ view, each at its own moment, and the next impression of the session after them.
 
 Shapes: B impressions, E events.
 """
+# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass, fields
 from typing import Final, Self
@@ -153,6 +154,7 @@ def react(rng: np.random.Generator, shown: Impressions, items: Catalogue) -> Rea
     elapsed_B = look_B
     nothing_B = np.full(count, np.nan)
     timeline: list[tuple[str, BoolArray, FloatArray, FloatArray, FloatArray]] = [
+        ("impression", np.ones(count, dtype=bool), np.zeros(count), nothing_B, nothing_B),
         ("view", view_B, look_B, nothing_B, watch_B),
         ("click", click_B, look_B, nothing_B, nothing_B),
         ("skip", skip_B, look_B, nothing_B, watch_B),
@@ -167,15 +169,21 @@ def react(rng: np.random.Generator, shown: Impressions, items: Catalogue) -> Rea
     ):
         elapsed_B = elapsed_B + np.where(chosen_B, rng.uniform(low, high, count), 0.0)
         timeline.append((name, chosen_B, elapsed_B, value_B, nothing_B))
-    moment_B = shown.start_B + _micros(_before(elapsed_B + rng.uniform(0.5, 2.0, count), shown))
-    parts = [
-        _events(shown, "impression", np.ones(count, dtype=bool), moment_B, nothing_B, nothing_B)
-    ]
-    parts += [
-        _events(shown, name, chosen_B, moment_B + _micros(after_B), value_B, seconds_B)
-        for name, chosen_B, after_B, value_B, seconds_B in timeline
-    ]
-    return Reactions.concatenate(parts)
+    dwell_B = elapsed_B + rng.uniform(0.5, 2.0, count)
+    shown_at_B = shown.start_B + _micros(_before(dwell_B, shown))
+    return Reactions.concatenate(
+        [
+            _events(
+                shown,
+                name,
+                chosen_B,
+                moment_B=shown_at_B + _micros(after_B),
+                value_B=value_B,
+                watch_B=seconds_B,
+            )
+            for name, chosen_B, after_B, value_B, seconds_B in timeline
+        ]
+    )
 
 
 def _before(dwell_B: FloatArray, shown: Impressions) -> FloatArray:
@@ -189,6 +197,7 @@ def _events(
     shown: Impressions,
     name: str,
     chosen_B: BoolArray,
+    *,
     moment_B: IntArray,
     value_B: FloatArray,
     watch_B: FloatArray,
@@ -208,7 +217,7 @@ def _events(
 
 
 def _micros(seconds: FloatArray) -> IntArray:
-    return (seconds * _SECOND).astype(np.int64)
+    return np.rint(seconds * _SECOND).astype(np.int64)
 
 
 def _sigmoid(logit: FloatArray) -> FloatArray:

@@ -99,7 +99,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     _topic(
         "gaming",
         {
-            "speedruns": "glitchless speedruns, any-percent routes, boss skips, world record splits",
+            "speedruns": "glitchless speedruns, any-percent routes, boss skips, record splits",
             "strategy": "opening builds, late-game economies, map control, hex-grid battles",
             "cozy": "farming sims, island decorating, pixel gardens, quiet puzzle games",
             "retro": "cartridge repairs, forgotten platformers, 8-bit soundtracks, arcade cabinets",

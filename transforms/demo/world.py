@@ -4,6 +4,7 @@ Every table is a pure function of the configuration: asking again, in any order,
 gives equal bytes. Ids are numbered in order of creation.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -216,7 +217,7 @@ class DemoWorld:
         """Return all follow edges by follower and followee; columns as in `FOLLOW_SCHEMA`.
 
         Edges made during the period come with a `follow` event at `since`, except those that new
-        users make at sign-up.
+        users make at sign-up and those that users make at the moment their taste changes.
         """
         end = micros(self.config.end)
         self._days_until(end)
@@ -314,7 +315,7 @@ def _number(letter: str, count: int) -> pa.Array:
     return pa.array([f"{letter}{index:06d}" for index in range(count)])
 
 
-def _where(present_U: npt.NDArray[np.bool_], maps: list[dict[str, object]]) -> list[object]:
+def _where(present_U: npt.NDArray[np.bool_], maps: Sequence[Mapping[str, object]]) -> list[object]:
     """Return map columns as lists of pairs, None where a user has no profile."""
     return [
         list(entry.items()) if present else None

@@ -1,0 +1,167 @@
+"""What must hold between the sections of a spec; what holds within one stands in its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.document import Step
+from pipelines.errors import UsageError, closest
+from pipelines.intervals import interval_ending
+from pipelines.records import duration_text
+
+if TYPE_CHECKING:
+    from pipelines.spec import Pipeline
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A mistake at a path of the spec."""
+
+    path: tuple[Step, ...]
+    message: str
+    cure: str = ""
+
+
+Check = Callable[["Pipeline"], Iterator[Finding]]
+
+CHECKS: list[tuple[frozenset[str], Check]] = []
+"""Each check with the sections that must be valid for it to mean anything."""
+
+
+def needs(*sections: str) -> Callable[[Check], Check]:
+    """Register a check that looks at these sections."""
+
+    def register(check: Check) -> Check:
+        CHECKS.append((frozenset(sections), check))
+        return check
+
+    return register
+
+
+@needs("schedule")
+def start_is_a_boundary(spec: Pipeline) -> Iterator[Finding]:
+    """The first interval begins where an interval can begin."""
+    start = spec.schedule.start
+    if start is None:
+        return
+    try:
+        interval_ending(start, spec.schedule.every, "start")
+    except UsageError as error:
+        message, _, cure = str(error).partition(". ")
+        yield Finding(("schedule", "start"), message.removeprefix("start "), cure)
+
+
+@needs("features", "evaluation")
+def judged_stretch_fits_the_window(spec: Pipeline) -> Iterator[Finding]:
+    """Something is left to train on before validation and test begin."""
+    judged = spec.evaluation.valid + spec.evaluation.test
+    window = spec.features.training_window
+    if judged >= window:
+        yield Finding(
+            ("evaluation",),
+            f"valid and test together take {duration_text(judged)}, which leaves nothing of "
+            f"features.training_window, {duration_text(window)}, to train on",
+            "Shorten them, or lengthen the window.",
+        )
+
+
+@needs("features")
+def sessions_fit_the_history(spec: Pipeline) -> Iterator[Finding]:
+    """A session is shorter than the history it is counted in."""
+    if spec.features.session_gap >= spec.features.history:
+        yield Finding(
+            ("features", "session_gap"),
+            f"is {duration_text(spec.features.session_gap)}, not shorter than features.history, "
+            f"{duration_text(spec.features.history)}",
+            "A pause of minutes ends a session: 30m suits most.",
+        )
+
+
+@needs("gate", "evaluation")
+def gate_metric_is_measured(spec: Pipeline) -> Iterator[Finding]:
+    """The gate decides by a metric that the evaluation computes."""
+    cut = int(spec.gate.metric.partition("@")[2])
+    if cut not in spec.evaluation.k:
+        cuts = ", ".join(str(k) for k in spec.evaluation.k)
+        yield Finding(
+            ("gate", "metric"),
+            f"`{spec.gate.metric}` is not measured: evaluation.k is [{cuts}]",
+            f"Add {cut} to evaluation.k, or write {spec.gate.metric.partition('@')[0]}@"
+            f"{spec.evaluation.k[0]}.",
+        )
+
+
+@needs("evaluation")
+def new_users_are_light(spec: Pipeline) -> Iterator[Finding]:
+    """The groups new, light and heavy follow one another."""
+    if spec.evaluation.new_below > spec.evaluation.light_below:
+        yield Finding(
+            ("evaluation", "new_below"),
+            f"is {spec.evaluation.new_below}, above light_below, {spec.evaluation.light_below}",
+            "New users have fewer positives than light ones.",
+        )
+
+
+@needs("candidates", "models")
+def blend_names_models(spec: Pipeline) -> Iterator[Finding]:
+    """Only models that are trained can be blended."""
+    for model in spec.candidates.blend or {}:
+        if model not in spec.models:
+            hint = closest(model, spec.models).strip()
+            listed = f"Models of this pipeline: {', '.join(spec.models)}."
+            yield Finding(
+                ("candidates", "blend", model),
+                "is not among the models of this pipeline",
+                f"{hint} {listed}".strip(),
+            )
+
+
+@needs("candidates")
+def blend_is_not_empty(spec: Pipeline) -> Iterator[Finding]:
+    """A blend of nothing has no order."""
+    if spec.candidates.blend is not None and not spec.candidates.blend:
+        yield Finding(
+            ("candidates", "blend"), "is empty",
+            "Name at least one model, or leave it out for equal weights.",
+        )
+
+
+@needs("sources", "features")
+def some_event_can_be_positive(spec: Pipeline) -> Iterator[Finding]:
+    """At least one type of event has a strength that the mapped columns can give."""
+    strengths = spec.features.label.strengths
+    items = spec.sources.items.columns.mapped() if spec.sources.items else {}
+    for number, source in enumerate(spec.sources.events):
+        types = source.event_type.produced()
+        if types is None:
+            continue
+        mapped = source.columns.mapped()
+        missing = {
+            "watch": [
+                name
+                for name, there in (
+                    ("events.columns.watch_seconds", "watch_seconds" in mapped),
+                    ("items.columns.duration_seconds", "duration_seconds" in items),
+                )
+                if not there
+            ],
+            "value": [] if "value" in mapped else ["events.columns.value"],
+        }
+        lacking: list[str] = []
+        for kind in types:
+            strength = getattr(strengths, kind)
+            if isinstance(strength, str) and missing[strength]:
+                lacking.append(f"`{kind}` counts by its {strength}, which needs "
+                               f"{' and '.join(missing[strength])}")
+            elif strength == 0:
+                lacking.append(f"`{kind}` has strength 0")
+            else:
+                break
+        else:
+            yield Finding(
+                ("sources", "events", number, "event_type"),
+                f"no event can be a positive: {'; '.join(lacking)}",
+                f"Map what is missing, or set features.label.strengths.{types[-1]} to a number.",
+            )

@@ -1,0 +1,286 @@
+"""All sections of a pipeline's spec but ``sources``, with the defaults that suit most."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from pipelines.errors import closest
+from pipelines.records import (
+    Count,
+    Duration,
+    Every,
+    Fault,
+    Level,
+    Location,
+    Many,
+    Name,
+    Record,
+    Share,
+    Time,
+    check_location,
+    one_of,
+)
+
+MODELS = ("popularity", "item_knn", "transformer", "gnn")
+BASELINE = "popularity"
+METRICS = ("ndcg", "recall", "precision", "mrr", "hit_rate")
+"""Metrics of one user's list, written with a cut such as `ndcg@10`."""
+
+CONTRACT_TABLES = ("events", "items", "users", "follows", "candidates", "similar_items")
+"""Tables that keep contracts: those that are read and those that are published."""
+
+_MEMORY = re.compile(r"[1-9]\d*[mg]")
+_MASTER = re.compile(r"local(\[(\*|[1-9]\d*)\])?|yarn|(spark|k8s)://\S+")
+_RAY = re.compile(r"auto|ray://\S+|[\w.-]+:\d+")
+_TRACKING = re.compile(r"(sqlite:///|https?://|file:|postgresql(\+\w+)?://|mysql(\+\w+)?://)\S+")
+
+ModelName = Annotated[str, AfterValidator(one_of(MODELS, "model"))]
+Scalar = str | int | float | bool | None
+
+
+class Schedule(Record):
+    """When it runs."""
+
+    every: Every = Field(
+        "6h", description="Length of an interval: hours that divide a day, days, or 1mo."
+    )
+    start: Time | None = Field(
+        None, description="Start of the first interval a scheduler runs; a boundary of `every`."
+    )
+
+
+def _with_default_contracts(
+    names: dict[str, tuple[str, ...]],
+) -> dict[str, tuple[str, ...]]:
+    return {table: names.get(table, (table,)) for table in CONTRACT_TABLES}
+
+
+Contracts = Annotated[
+    dict[Annotated[str, AfterValidator(one_of(CONTRACT_TABLES, "table"))], Many[Name]],
+    AfterValidator(_with_default_contracts),
+]
+
+
+def _check_strength(value: object) -> object:
+    if isinstance(value, bool) or (
+        value not in ("watch", "value") and not isinstance(value, int | float)
+    ):
+        raise Fault(
+            "must be a number from 0 to 1, `watch` or `value`",
+            "`watch` is the watched share of the item, `value` the rating divided by rating_max.",
+        )
+    if isinstance(value, int | float) and not 0 <= value <= 1:
+        raise Fault(f"must be from 0 to 1, not `{value}`")
+    return value
+
+
+Strength = Annotated[float | Literal["watch", "value"], BeforeValidator(_check_strength)]
+
+
+class Strengths(Record):
+    """How strongly each type of event speaks for the item.
+
+    A number from 0 to 1; ``watch`` for the watched share; ``value`` for value / rating_max.
+    """
+
+    impression: Strength = Field(0.0, description="Was shown.")
+    skip: Strength = Field(0.0, description="Was passed over.")
+    dislike: Strength = Field(0.0, description="Was disliked.")
+    view: Strength = Field("watch", description="Was watched.")
+    click: Strength = Field(0.6, description="Was opened.")
+    comment: Strength = Field(0.8, description="Was commented on.")
+    rating: Strength = Field("value", description="Was rated.")
+    like: Strength = Field(1.0, description="Was liked.")
+    share: Strength = Field(1.0, description="Was shared.")
+    follow: Strength = Field(1.0, description="Made them follow its author.")
+
+
+class Label(Record):
+    """What the models learn to predict."""
+
+    kind: Literal["binary", "continuous"] = Field(
+        "binary", description="Whether strength is at least `threshold`, or strength itself."
+    )
+    threshold: Share = Field(0.5, description="Least strength of a positive.")
+    rating_max: float = Field(5.0, gt=0, description="The best rating.")
+    strengths: Strengths = Field(Strengths(), description="Strength of each type of event.")
+
+
+class Features(Record):
+    """What is computed from the tables."""
+
+    history: Duration = Field(timedelta(days=90), description="How far back features look.")
+    training_window: Duration = Field(
+        timedelta(days=90), description="How far back examples for training reach."
+    )
+    session_gap: Duration = Field(
+        timedelta(minutes=30), description="A longer pause begins a new session."
+    )
+    sequence_length: Count = Field(200, description="Events kept of each user's history.")
+    similar_items: Count = Field(20, description="Neighbours of each item in the graph.")
+    interests: Count = Field(10, description="Top interests kept of each user.")
+    label: Label = Field(Label(), description="What the models learn to predict.")
+    categories: dict[str, str] = Field({}, description="Tag to category; else the first category.")
+
+
+class ModelChoice(Record):
+    """A model with its size and the options that differ from that size."""
+
+    size: Name = Field("small", description="A size of configs/models/<name>.yaml.")
+    options: dict[str, Scalar | tuple[Scalar, ...]] = Field(
+        {}, description="Options that differ from the size."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_keys_are_options(cls, value: Any) -> Any:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            return value
+        size = {"size": value["size"]} if "size" in value else {}
+        options = {
+            key: tuple(option) if isinstance(option, list) else option
+            for key, option in value.items()
+            if key != "size"
+        }
+        return {**size, "options": options}
+
+
+def _check_models(models: dict[str, ModelChoice]) -> dict[str, ModelChoice]:
+    if BASELINE not in models:
+        raise Fault(
+            f"`{BASELINE}` is missing",
+            f"Add `{BASELINE}`: it is the baseline that the gate holds every model against.",
+        )
+    return models
+
+
+Models = Annotated[dict[ModelName, ModelChoice], AfterValidator(_check_models)]
+
+
+class Evaluation(Record):
+    """How models are judged: on the last stretch of time, which none of them has seen."""
+
+    valid: Duration = Field(timedelta(days=1), description="Stretch before `test`, to stop early.")
+    test: Duration = Field(timedelta(days=1), description="Last stretch before the interval's end.")
+    k: Many[Count] = Field((5, 10, 20, 50), min_length=1, description="Lengths of judged lists.")
+    bootstrap: Count = Field(1000, description="Resamples of the users for an interval.")
+    confidence: Level = Field(0.95, description="Confidence of the intervals.")
+    light_below: Count = Field(20, description="Users with fewer positives are `light`.")
+    new_below: Count = Field(5, description="Users with fewer positives are `new`.")
+
+
+def _check_metric(value: str) -> str:
+    name, at, cut = value.partition("@")
+    if name not in METRICS or not at or not re.fullmatch(r"[1-9]\d*", cut):
+        hint = closest(name, METRICS).strip()
+        listed = f"Write one of {', '.join(METRICS)} with a list's length, such as ndcg@10."
+        raise Fault(f"unknown metric `{value}`", f"{hint} {listed}".strip())
+    return value
+
+
+class Gate(Record):
+    """What a model must show to become champion."""
+
+    metric: Annotated[str, AfterValidator(_check_metric)] = Field(
+        "ndcg@10", description="The metric that decides."
+    )
+    min_lift: float = Field(0.0, ge=0, description="Least relative improvement, 0.01 for 1 %.")
+    confidence: Level = Field(0.95, description="Confidence that it is better at all.")
+    bootstrap: Count = Field(2000, description="Resamples of the users.")
+
+
+class Drift(Record):
+    """When new data counts as different from the data that models learnt from."""
+
+    psi: float = Field(0.2, gt=0, description="Population stability index of a drifted column.")
+    share: Share = Field(0.5, description="Share of drifted columns that makes the data drifted.")
+    quality_drop: float = Field(
+        0.05, gt=0, description="Fall of the champion's metric below its seven-day mean."
+    )
+    sample: Count = Field(20_000, description="Rows compared, at most.")
+    on_drift: Literal["warn", "block"] = Field(
+        "warn", description="Whether drift keeps the new candidates from being published."
+    )
+    columns: Many[str] = Field((), description="Columns to watch; all features when empty.")
+
+
+class Candidates(Record):
+    """The lists that are published."""
+
+    k: Count = Field(50, description="Items of each user.")
+    blend: dict[ModelName, Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="Model to weight; equal weights of all but the baseline when not given."
+    )
+    active_within: Duration = Field(
+        timedelta(days=30), description="Users without an event for longer get no list."
+    )
+    similar_items: Count = Field(20, description="Similar items of each item.")
+    batch: Count = Field(1024, description="Users scored at a time.")
+
+
+def _matching(pattern: re.Pattern[str], noun: str, examples: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise Fault(f"is no {noun}", f"Write such as {examples}.")
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_tracking(value: str) -> str:
+    if _TRACKING.fullmatch(value) is None:
+        raise Fault(
+            "is no address of MLflow",
+            "Write such as sqlite:///mlruns/mlflow.db or http://127.0.0.1:5000.",
+        )
+    if value.startswith("sqlite:///"):
+        check_location(value.removeprefix("sqlite:///"))
+    return value
+
+
+class MLflow(Record):
+    """Where runs and models are registered."""
+
+    tracking_uri: Annotated[str, AfterValidator(_check_tracking)] = Field(
+        "sqlite:///mlruns/mlflow.db", description="SQLite file, server or database of MLflow."
+    )
+    artifacts: Location = Field("mlruns/artifacts", description="Where model files lie.")
+
+
+class Spark(Record):
+    """Where the tables are computed."""
+
+    master: Annotated[
+        str, _matching(_MASTER, "Spark master", "local[2], spark://host:7077 or yarn")
+    ] = Field("local[2]", description="Spark's master.")
+    memory: Annotated[str, _matching(_MEMORY, "amount of memory", "2g or 512m")] = Field(
+        "2g", description="Memory of the driver."
+    )
+    settings: dict[str, str] = Field({}, description="Further settings of Spark, each as text.")
+
+
+class Ray(Record):
+    """Where the models train."""
+
+    address: (
+        Annotated[str, _matching(_RAY, "address of Ray", "auto or ray://host:10001")] | None
+    ) = Field(None, description="Ray's address; a Ray of its own in this process when null.")
+    workers: Count = Field(1, description="Workers of each training.")
+    cpus_per_worker: Count = Field(2, description="CPU cores of each.")
+    gpu: bool = Field(False, description="Whether each has a GPU.")
+
+
+class Environment(Record):
+    """Where everything lives. Relative paths start at the project's folder."""
+
+    lake: Location = Field("lake", description="Folder or URI of the Delta tables.")
+    reports: Location = Field("reports", description="Folder of the reports.")
+    mlflow: MLflow = Field(MLflow(), description="Where runs and models are registered.")
+    spark: Spark = Field(Spark(), description="Where the tables are computed.")
+    ray: Ray = Field(Ray(), description="Where the models train.")

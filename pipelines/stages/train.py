@@ -1,0 +1,90 @@
+"""Fit one model on the interval's snapshot and register it as challenger."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.context import StageContext, StageResult
+from pipelines.project import commit
+from pipelines.stages.snapshot import load_snapshot
+
+if TYPE_CHECKING:
+    from training.registry import Registry
+
+
+def run(context: StageContext) -> StageResult:
+    """Add one version to the registry, unless this very fit is there already."""
+    from training.models import MODELS
+    from training.models.base import FitContext
+
+    options = context.step.options
+    name = context.project.registered_name(options["model"])
+    snapshot = load_snapshot(context)
+    ray = context.project.pipeline.environment.ray
+    work = work_folder(context)
+    model = MODELS[options["model"]].fit(
+        snapshot,
+        options["config"],
+        FitContext(
+            seed=options["seed"],
+            work_dir=work,
+            # Another fingerprint is another fit: it must not resume from this one's checkpoints.
+            run_name=f"{name}-{context.fingerprint}",
+            num_workers=ray.workers,
+            cpus_per_worker=ray.cpus_per_worker,
+            use_gpu=ray.gpu,
+            ray_address=ray.address,
+            progress=context.progress,
+        ),
+    )
+    folder = work / "model"
+    if folder.exists():
+        shutil.rmtree(folder)
+    model.save(folder)
+    positives = int(snapshot.positives(None, snapshot.valid_start).sum())
+    version = registry(context).register(
+        name,
+        folder,
+        tags={
+            "run_id": context.run_id,
+            "spec_hash": context.project.spec_hash,
+            "commit": commit(),
+            "tables": json.dumps(context.tables_in, sort_keys=True),
+            "seed": str(options["seed"]),
+            "interval_end": context.interval.end_text,
+            "model_type": options["model"],
+        },
+        params={**options["config"], "train_positives": positives,
+                "items": len(model.item_ids)},
+        metrics={},
+        fingerprint=context.fingerprint,
+    )
+    shutil.rmtree(work)
+    return StageResult(
+        f"{name} version {version.version}: {len(model.item_ids):,} items, "
+        f"{positives:,} positives",
+        rows_in=len(snapshot.users),
+        detail={"version": version.version, "items": len(model.item_ids),
+                "positives": positives},
+    )
+
+
+def registry(context: StageContext) -> Registry:
+    """The model registry of this pipeline's environment."""
+    from training.registry import Registry
+
+    return Registry(context.project.tracking_uri, context.project.artifacts)
+
+
+def work_folder(context: StageContext) -> Path:
+    """Scratch of one fit; outlives a killed attempt, so that the next one resumes from it."""
+    folder = (
+        Path(context.project.location(".cache/work"))
+        / context.project.pipeline.pipeline
+        / f"{context.step.name}-{context.fingerprint}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

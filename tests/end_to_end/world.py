@@ -1,0 +1,120 @@
+"""A tiny shop with two tastes, as CSV files and a spec, for tests of the whole pipeline."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START = datetime(2026, 3, 1, tzinfo=UTC)
+END = datetime(2026, 3, 13, tzinfo=UTC)
+
+SPEC = """\
+pipeline: shop
+schedule: {{every: 6h}}
+sources:
+  events:
+    path: data/events.csv
+    format: csv
+    columns: {{user_id: customer, item_id: sku, timestamp: {{from: at, unit: s}}, value: stars}}
+    event_type: rating
+  items:
+    path: data/items.csv
+    format: csv
+    columns: {{item_id: sku, title: name, categories: {{from: kind, split: "|"}}}}
+models: [{models}]
+evaluation: {{valid: 2d, test: 2d}}
+candidates: {{k: 5, similar_items: 3, blend: {{item_knn: 1.0}}}}
+environment: {{spark: {{memory: 1g}}}}
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A project folder with its data."""
+
+    root: Path
+
+    def sextant(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of the product in this folder, as a user would."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines", *arguments],
+            cwd=self.root, capture_output=True, text=True, timeout=600,
+            env=environment(),
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    @property
+    def lake(self) -> Path:
+        """Where the tables lie."""
+        return self.root / "lake" / "shop"
+
+    def set_spec(self, old: str, new: str) -> None:
+        """Edit the spec."""
+        file = self.root / "configs" / "pipelines" / "shop.yaml"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def events(self) -> list[list[str]]:
+        """The rows of the events file, header first."""
+        with (self.root / "data" / "events.csv").open() as file:
+            return list(csv.reader(file))
+
+    def write_events(self, rows: list[list[str]], delimiter: str = ",") -> None:
+        """Replace the events file."""
+        with (self.root / "data" / "events.csv").open("w", newline="") as file:
+            csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a command: ours, with the repository on the path."""
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:
+    """Write the data, the spec and what it refers to.
+
+    Ninety users love one of two kinds of goods and rate eight of its fifteen goods 4 or 5 and two
+    of the other kind 1 or 2. The kinds' order of popularity is the same for all, so that a model
+    that knows tastes beats popularity.
+    """
+    for folder in ("configs/environments", "configs/models", "data_contracts"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
+    (root / "configs" / "pipelines").mkdir(parents=True)
+    (root / "configs" / "pipelines" / "shop.yaml").write_text(SPEC.format(models=models))
+    (root / "data").mkdir()
+    random = np.random.default_rng(7)
+    rows = [["customer", "sku", "at", "stars"]]
+    seconds = int((END - START) / timedelta(seconds=1))
+    for user in range(90):
+        taste = user % 2
+        liked = random.choice(15, size=8, replace=False)
+        disliked = random.choice(15, size=2, replace=False)
+        goods = [(f"s{taste}{i:02}", random.integers(4, 6)) for i in liked]
+        goods += [(f"s{1 - taste}{i:02}", random.integers(1, 3)) for i in disliked]
+        times = np.sort(random.integers(0, seconds, size=len(goods)))
+        # The last event of the world pins its last whole interval.
+        for (sku, stars), time in zip(random.permuted(goods, axis=0), times, strict=True):
+            at = int(START.timestamp()) + int(time)
+            rows.append([f"u{user:02}", str(sku), str(at), str(stars)])
+    rows.append(["u00", "s000", str(int(END.timestamp())), "5"])
+    shop = Shop(root)
+    shop.write_events(rows)
+    with (root / "data" / "items.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["sku", "name", "kind"])
+        for taste, kind in enumerate(("tea", "coffee")):
+            for number in range(15):
+                writer.writerow([f"s{taste}{number:02}", f"{kind.title()} no. {number}", kind])
+    return shop

@@ -1,0 +1,529 @@
+"""Contracts on tiny frames: each rule's verdict, the rows set aside, and the texts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from transforms.contracts import (
+    CheckResult,
+    Contract,
+    Finding,
+    Rule,
+    RuleError,
+    check,
+    render_findings,
+    write_data_docs,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+END = datetime(2026, 1, 6, tzinfo=UTC)
+NAN, INF = math.nan, math.inf
+
+COLUMNS = (
+    "id string, kind string, tags array<string>, value double, rank int, vector array<float>, "
+    "at timestamp, author string, demographics map<string,string>"
+)
+GOOD = {
+    "kind": "view",
+    "tags": ["a"],
+    "value": 1.5,
+    "rank": 1,
+    "vector": [0.0, 1.0],
+    "at": datetime(2026, 1, 5, 23, 59, 59, 999_999, tzinfo=UTC),
+    "author": "u1",
+    "demographics": {"age": "30"},
+}
+"""A row that breaks none of the rules below, but for its id."""
+
+
+def _rows(spark: SparkSession, *changes: Mapping[str, Any]) -> DataFrame:
+    """One row for each change of the good row; ids count from r0 unless given."""
+    from pyspark.sql.types import StructType
+
+    schema = StructType.fromDDL(COLUMNS)
+    rows = [{"id": f"r{number}", **GOOD, **change} for number, change in enumerate(changes)]
+    values = [tuple(row[name] for name in schema.names) for row in rows]
+    return spark.createDataFrame(values, schema).coalesce(1)
+
+
+def _check(df: DataFrame, *rules: Rule, **settings: Any) -> CheckResult:
+    return check(
+        df,
+        Contract(settings.pop("table", "things"), settings.pop("allow_empty", False), rules),
+        interval_end=END,
+        references=settings.pop("references", {}),
+        source_columns=settings.pop("source_columns", ()),
+    )
+
+
+def _rule(name: str, column: str = "", on_fail: str = "quarantine", **args: Any) -> Rule:
+    mostly = args.pop("mostly", 1.0)
+    return Rule(name, (column,) if column else (), args, on_fail, mostly)
+
+
+@pytest.fixture(scope="module")
+def authors(spark: SparkSession) -> DataFrame:
+    # u1 twice: a lookup must not multiply rows.
+    return spark.createDataFrame([("u1",), ("u1",), ("u2",), (None,)], "user_id string")
+
+
+BREAKAGES: list[tuple[Rule, list[dict[str, Any]], str, tuple[str, ...]]] = [
+    (
+        _rule("not_null", "kind"),
+        [{"kind": None}],
+        "have no kind. Fill it in the source, or map the column that holds it.",
+        (),
+    ),
+    (
+        _rule("not_null", "vector"),
+        [{"vector": None}],
+        "have no vector. Fill it in the source, or map the column that holds it.",
+        (),
+    ),
+    (
+        _rule("between", "rank", min=1, max=9),
+        [{"rank": 0}, {"rank": 10}, {"rank": -7}],
+        "have rank outside its range (between 1 and 9). Check its unit (`unit`, `scale`) in the "
+        "mapping, or widen the rule.",
+        ("'-7'", "'0'", "'10'"),
+    ),
+    (
+        _rule("one_of", "kind", values=["view", "like"]),
+        [{"kind": "veiw"}, {"kind": "View"}],
+        "have kind outside the declared values. Map the new value to a known one, or add it to "
+        "`values`.",
+        ("'View'", "'veiw'"),
+    ),
+    (
+        _rule("one_of", "tags", values=["a", "b"]),
+        [{"tags": ["a", "c"]}],
+        "have tags outside the declared values. Map the new value to a known one, or add it to "
+        "`values`.",
+        ("'c'",),
+    ),
+    (
+        _rule("references", "author", table="users", to="user_id"),
+        [{"author": "u9"}],
+        "have author that no row of users.user_id holds. Load the missing users first, or check "
+        "that both use one id.",
+        ("''", "'u 1'", "'u9'"),
+    ),
+    (
+        _rule("vector_width", "vector", width=2),
+        [{"vector": [1.0]}, {"vector": []}],
+        "have vector that is not 2 wide. Write all its vectors with one encoder, or leave it null.",
+        ("'0'", "'1'"),
+    ),
+    (
+        _rule("finite", "value"),
+        [{"value": NAN}, {"value": INF}, {"value": NAN}, {"value": -INF}],
+        "have value that is not finite. Write null where no value is known. Found: 2 NaN, "
+        "2 infinite (null counts as missing, not as one of these).",
+        (),
+    ),
+    (
+        _rule("finite", "vector"),
+        [{"vector": [NAN, 1.0]}, {"vector": [1.0, -INF]}, {"vector": [None, 1.0]}],
+        "have vector that is not finite. Write null where no value is known. Found: 1 NaN, "
+        "1 infinite, 1 null element (null counts as missing, not as one of these).",
+        (),
+    ),
+    (
+        _rule("matches", "author", pattern=r"^\S+$"),
+        [{"author": "u 1"}, {"author": ""}],
+        r"have author that does not match ^\S+$. Clean it in the source, or change the pattern.",
+        ("''", "'u 1'"),
+    ),
+    (
+        _rule("not_after_end", "at"),
+        [{"at": END}, {"at": datetime(2026, 1, 7, tzinfo=UTC)}],
+        "have at at or after the end of the interval. Run the later interval for them, or check "
+        "the time's `unit` and the source's clock.",
+        ("'2026-01-06 00:00:00'", "'2026-01-07 00:00:00'"),
+    ),
+]
+"""A rule, the only rows that break it, its message after the counts, and its samples."""
+
+
+@pytest.fixture(scope="module")
+def broken(spark: SparkSession, authors: DataFrame) -> tuple[CheckResult, dict[str, set[str]]]:
+    """All row rules on one frame in which each breakage is planted; expected ids by label.
+
+    A row is planted for one rule, yet others may rightly break on it too (an empty vector of the
+    wrong width is finite, a null vector is neither), so the oracle below decides row by row.
+    """
+    changes: list[dict[str, Any]] = [{}, dict.fromkeys(GOOD)]
+    changes += [change for _, planted, _, _ in BREAKAGES for change in planted]
+    result = _check(
+        _rows(spark, *changes),
+        *[rule for rule, *_ in BREAKAGES],
+        references={"users": authors},
+    )
+    expected: dict[str, set[str]] = {}
+    for number, change in enumerate(changes):
+        row = {**GOOD, **change}
+        for rule, *_ in BREAKAGES:
+            if _breaks(rule, row[rule.column]):
+                expected.setdefault(rule.label, set()).add(f"r{number}")
+    return result, expected
+
+
+def _breaks(rule: Rule, value: Any) -> bool:
+    """The rules once more in plain Python."""
+    if value is None:
+        return rule.name == "not_null"
+    several = value if isinstance(value, list) else [value]
+    match rule.name:
+        case "between":
+            return not rule.args["min"] <= value <= rule.args["max"]
+        case "one_of":
+            return not set(several) <= set(rule.args["values"])
+        case "references":
+            return value not in {"u1", "u2"}
+        case "vector_width":
+            return len(value) != rule.args["width"]
+        case "finite":
+            return any(one is None or not math.isfinite(one) for one in several)
+        case "matches":
+            return not value or " " in value
+        case "not_after_end":
+            return value >= END
+    return False
+
+
+def test_rows_set_aside_are_those_that_break_a_rule(
+    broken: tuple[CheckResult, dict[str, set[str]]],
+) -> None:
+    result, expected = broken
+    seen: dict[str, set[str]] = {}
+    aside = result.quarantined.selectExpr("*", "CAST(interval_end AS string) AS end").collect()
+    for row in aside:
+        assert (row["table"], row["end"]) == ("things", "2026-01-06 00:00:00")
+        for label in row["rule"].split(", "):
+            seen.setdefault(label, set()).add(json.loads(row["row"])["id"])
+    assert seen == expected
+    broken_ids = set.union(*expected.values())
+    everything = {f"r{number}" for number in range(result.rows)}
+    assert {row["id"] for row in result.good.collect()} == everything - broken_ids
+    assert result.rows_quarantined == len(aside) == len(broken_ids)
+    assert result.good.columns == [field.split()[0] for field in COLUMNS.split(", ")]
+
+
+def test_great_expectations_counts_what_the_filters_pick(
+    broken: tuple[CheckResult, dict[str, set[str]]],
+) -> None:
+    result, expected = broken
+    counts = {f"{found.rule}:{found.column}": found.rows_failed for found in result.findings}
+    assert counts == {label: len(ids) for label, ids in expected.items()}
+    assert not result.blocked
+    assert not result.validation.success
+
+
+@pytest.mark.parametrize(
+    ("rule", "planted", "text", "sample"), BREAKAGES, ids=[one[0].label for one in BREAKAGES]
+)
+def test_findings_say_what_broke_and_what_to_do(
+    broken: tuple[CheckResult, dict[str, set[str]]],
+    rule: Rule,
+    planted: list[dict[str, Any]],
+    text: str,
+    sample: tuple[str, ...],
+) -> None:
+    result, expected = broken
+    rows = len(expected[rule.label])
+    assert rows >= len(planted)
+    (finding,) = [
+        one for one in result.findings if (one.rule, one.column) == (rule.name, rule.column)
+    ]
+    assert finding == Finding(
+        rule.name,
+        rule.column,
+        "quarantine",
+        rows,
+        rows / result.rows,
+        sample,
+        f"{rows:,} of {result.rows:,} rows {text}",
+    )
+
+
+def test_a_row_that_breaks_several_rules_is_set_aside_once(spark: SparkSession) -> None:
+    df = _rows(spark, {"kind": None, "rank": 0}, {})
+    result = _check(df, _rule("not_null", "kind"), _rule("between", "rank", min=1))
+    (row,) = result.quarantined.collect()
+    assert row["rule"] == "not_null:kind, between:rank"
+    assert json.loads(row["row"]) == {
+        "id": "r0",
+        "tags": ["a"],
+        "value": 1.5,
+        "rank": 0,
+        "vector": [0.0, 1.0],
+        "at": "2026-01-05T23:59:59.999999Z",
+        "author": "u1",
+        "demographics": {"age": "30"},
+    }
+
+
+def test_of_equal_keys_one_row_stays_whatever_the_order_of_arrival(spark: SparkSession) -> None:
+    copies = [
+        {"id": "a", "value": 1.0},
+        {"id": "a", "value": 2.0},
+        {"id": "a", "value": 3.0, "kind": None},
+        {"id": "b"},
+        {"id": None},
+        {"id": None},
+    ]
+    rules = (_rule("unique", "id"), _rule("not_null", "kind"))
+    results = [_check(_rows(spark, *rows), *rules) for rows in (copies, copies[::-1])]
+    kept = [
+        sorted((r["id"] or "", r["value"]) for r in result.good.collect()) for result in results
+    ]
+    assert kept[0] == kept[1]
+    assert [key for key, _ in kept[0]] == ["", "", "a", "b"]
+    assert kept[0][2][1] in {1.0, 2.0}, "the copy that breaks another rule must not be the one kept"
+    labels = sorted(row["rule"] for row in results[0].quarantined.collect())
+    assert labels == ["not_null:kind, unique:id", "unique:id"]
+    assert results[0].findings[0] == Finding(
+        "unique",
+        "id",
+        "quarantine",
+        3,
+        0.5,
+        ("'a'",),
+        "3 of 6 rows share id with another row. Load each record once, or map a key that tells "
+        "them apart.",
+    )
+
+
+def test_a_key_of_two_columns_and_a_limit_of_the_table_can_block(spark: SparkSession) -> None:
+    df = _rows(spark, {"id": "a"}, {"id": "a"}, {"id": "a", "rank": 2}, {"id": "a", "rank": None})
+    result = _check(
+        df,
+        Rule("unique", ("id", "rank"), {}, "block"),
+        _rule("row_count", on_fail="block", min=5, max=9),
+        _rule("row_count", on_fail="warn", max=4),
+    )
+    assert result.blocked
+    assert result.findings == [
+        Finding(
+            "row_count",
+            "",
+            "block",
+            4,
+            1.0,
+            (),
+            "4 rows arrived, expected between 5 and 9. Check the source's path and the interval, "
+            "or change the rule.",
+        ),
+        Finding(
+            "unique",
+            "id+rank",
+            "block",
+            2,
+            0.5,
+            ("'a + 1'",),
+            "2 of 4 rows share id and rank with another row. Load each record once, or map a key "
+            "that tells them apart.",
+        ),
+    ]
+    assert (result.good.count(), result.rows_quarantined) == (4, 0)
+
+
+def test_shares_decide_exactly_at_their_limit(spark: SparkSession) -> None:
+    df = _rows(spark, *[{"kind": None}] * 7, *[{"rank": 0}] * 3)
+    result = _check(
+        df,
+        _rule("missing_share", "kind", "block", max=0.7),
+        _rule("missing_share", "vector", "block", max=0.0),
+        _rule("missing_share", "kind", "warn", max=0.69),
+        _rule("between", "rank", "block", min=1, mostly=0.7),
+        _rule("between", "rank", "warn", min=1, mostly=0.71),
+    )
+    assert not result.blocked
+    assert [(found.rule, found.rows_failed, found.message) for found in result.findings] == [
+        (
+            "missing_share",
+            7,
+            "7 of 10 rows have no kind, more than the 69 % allowed. Complete the source, or raise "
+            "`max`.",
+        ),
+        (
+            "between",
+            3,
+            "3 of 10 rows have rank outside its range (at least 1). Check its unit (`unit`, "
+            "`scale`) in the mapping, or widen the rule.",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("allow_empty", [False, True])
+def test_an_empty_table_blocks_unless_it_may_be_empty(
+    spark: SparkSession, allow_empty: bool
+) -> None:
+    rules = (_rule("not_null", "id"), _rule("unique", "id"), _rule("finite", "value"))
+    result = _check(_rows(spark, {}).limit(0), *rules, allow_empty=allow_empty)
+    assert (result.rows, result.rows_quarantined, result.blocked) == (0, 0, not allow_empty)
+    assert [found.message for found in result.findings] == [
+        "The table has no rows. Check the source's path and the interval, or set "
+        "`allow_empty: true` in the contract if that can happen."
+    ][: not allow_empty]
+
+
+def test_setting_aside_every_row_blocks(spark: SparkSession) -> None:
+    result = _check(_rows(spark, {"kind": None}, {"kind": None}), _rule("not_null", "kind"))
+    assert result.blocked
+    assert result.findings[0] == Finding(
+        "allow_empty",
+        "",
+        "block",
+        2,
+        1.0,
+        (),
+        "All 2 rows were set aside, so the table would be empty. Mend the source, or the rules "
+        "that set rows aside.",
+    )
+
+
+def test_forbidden_source_columns_block_and_are_named(spark: SparkSession) -> None:
+    rule = Rule("forbidden_columns", ("show_cnt", "play_cnt"), {"reason": "they leak"}, "block")
+    result = _check(_rows(spark, {}), rule, source_columns=["id", "play_cnt"])
+    assert result.findings == [
+        Finding(
+            "forbidden_columns",
+            "play_cnt",
+            "block",
+            0,
+            0.0,
+            (),
+            "Source columns play_cnt must not be mapped: they leak. Take them out of `columns`.",
+        )
+    ]
+    assert result.blocked
+    assert not _check(_rows(spark, {}), rule, source_columns=["id"]).findings
+
+
+def test_sensitive_columns_show_no_values(spark: SparkSession, table: Callable) -> None:
+    df = table("users", [{"user_id": "u1", "demographics": {"income": "s3cret"}}])
+    flat = df.selectExpr("user_id", "demographics['income'] AS demographics")
+    rule = Rule("one_of", ("demographics",), {"values": ["x"]}, "warn")
+    result = _check(flat, rule, table="users")
+    assert result.findings[0].sample == ()
+    assert "s3cret" not in result.findings[0].message
+
+
+MISFITS = [
+    (
+        _rule("not_nul", "kind"),
+        "contract things, rule not_nul:kind: unknown rule; did you mean not_null? There are: "
+        "between, finite, forbidden_columns, matches, missing_share, not_after_end, not_null, "
+        "one_of, references, row_count, unique, vector_width",
+    ),
+    (
+        _rule("not_null", "knd"),
+        "contract things, rule not_null:knd: things has no column knd; did you mean kind? There "
+        "are: id, kind, tags, value, rank, vector, at, author, demographics",
+    ),
+    (_rule("one_of", "kind"), "contract things, rule one_of:kind: add `values`"),
+    (_rule("between", "rank"), "contract things, rule between:rank: add `min`, `max` or both"),
+    (
+        _rule("between", "kind", min=0),
+        "contract things, rule between:kind: needs a number, but kind is string",
+    ),
+    (
+        _rule("finite", "demographics"),
+        "contract things, rule finite:demographics: needs a number or a list of floats, but "
+        "demographics is map<string,string>",
+    ),
+    (
+        _rule("row_count", min=1),
+        "contract things, rule row_count: no single row breaks it; use on_fail: block or warn",
+    ),
+    (
+        _rule("not_null", "kind", mostly=0.9),
+        "contract things, rule not_null:kind: `mostly` is for row rules with on_fail: block or "
+        "warn",
+    ),
+    (
+        _rule("references", "author", table="users", to="user_id"),
+        "contract things, rule references:author: no table users to refer to; did you mean user? "
+        "There are: user",
+    ),
+    (
+        _rule("references", "author", table="user", to="id"),
+        "contract things, rule references:author: user has no column id. There are: user_id",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "message"), MISFITS, ids=[m.split(": ")[0] for _, m in MISFITS])
+def test_a_rule_that_does_not_fit_is_an_error(
+    spark: SparkSession, authors: DataFrame, rule: Rule, message: str
+) -> None:
+    with pytest.raises(RuleError) as caught:
+        _check(_rows(spark, {}), rule, references={"user": authors})
+    assert str(caught.value) == message
+
+
+def test_an_interval_end_without_zone_is_refused(spark: SparkSession) -> None:
+    with pytest.raises(ValueError) as caught:
+        check(
+            _rows(spark, {}),
+            Contract("things", False, ()),
+            interval_end=datetime(2026, 1, 6),
+            references={},
+            source_columns=(),
+        )
+    assert str(caught.value) == (
+        "interval_end 2026-01-06 00:00:00 needs a time zone; give it in UTC"
+    )
+
+
+def test_checking_leaves_no_cache_and_no_files(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    df = _rows(spark, {}, {"kind": None})
+    result = _check(df, _rule("not_null", "kind"))
+    assert result.rows_quarantined == 1
+    assert spark.sparkContext._jsc.getPersistentRDDs().size() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_findings_are_rendered_in_a_bounded_table() -> None:
+    message = "3 of 1,000 rows have no user_id. Fill it in the source, or map the column."
+    one = Finding("not_null", "user_id", "block", 3, 0.003, (), message)
+    two = Finding("one_of", "c" * 50, "warn", 12_345, 0.5, ("'" + "x" * 50 + "'", "'y'"), "Short.")
+    assert render_findings([one, two]) == (
+        "blocks      not_null:user_id                                      3 rows    0.30 %\n"
+        "            3 of 1,000 rows have no user_id. Fill it in the source, or map the column.\n"
+        "warns       one_of:cccccccccccccccccccccccccccccccc…         12,345 rows   50.00 %\n"
+        "            Short. For example: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…, 'y'."
+    )
+    many = render_findings([one] * 23)
+    assert many.count("blocks") == 20
+    assert many.endswith("\nand 3 more")
+    assert max(map(len, many.splitlines())) <= 100
+    assert render_findings([]) == ""
+
+
+def test_data_docs_are_offline_pages_without_values(
+    broken: tuple[CheckResult, dict[str, set[str]]], tmp_path: Path
+) -> None:
+    index = write_data_docs([broken[0]], tmp_path / "quality")
+    assert index == tmp_path / "quality" / "index.html"
+    page = (tmp_path / "quality" / "things.html").read_text(encoding="utf-8")
+    assert 'href="things.html"' in index.read_text(encoding="utf-8")
+    for text in (index.read_text(encoding="utf-8"), page):
+        assert not [word for word in ("http:", "https:", "<script", "url(", "src=") if word in text]
+    assert "values must belong to this set" in page
+    assert "width of vector" in page
+    assert "veiw" not in page
+    assert "u9" not in page

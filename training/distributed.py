@@ -1,0 +1,305 @@
+"""Training of a network in Ray Train workers, or in this process when there are none.
+
+The arrays go to the workers as memory-mapped .npy files in a folder that every worker can read,
+and the checkpoint of every epoch lies there too. The folder is named by run, model and a
+fingerprint of data, options and seed: a worker that died, or a whole run started again under the
+same name, resumes from the last epoch, and nothing ever resumes from other data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from training.loop import EpochReport, Shard, TrainingDivergedError, train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from training.models.base import FitContext
+
+MAX_FAILURES = 2
+_OBJECT_STORE_BYTES = 200 * 1024**2
+_POLL_SECONDS = 0.1
+_SPEC, _CHECKPOINT, _EPOCHS, _RESULT, _WEIGHTS = (
+    "spec.json",
+    "checkpoint.safetensors",
+    "epochs.txt",
+    "result.json",
+    "weights.safetensors",
+)
+# Measured on two cores: the default poll of 2 s alone delays the end of every fit, and the other
+# services report to a dashboard that is not there.
+_RAY_TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+class TrainingError(RuntimeError):
+    """The workers did not finish; the text says how to look further."""
+
+
+def fit_network(
+    *,
+    builder: str,
+    name: str,
+    config: Mapping[str, Any],
+    data: Mapping[str, np.ndarray],
+    context: FitContext,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Train a network and return its best weights.
+
+    Args:
+        builder: "module:function"; the function takes (config, data, seed) and returns a
+            `Trainable` and its `LoopOptions`. Workers import it by this name.
+        name: shown in progress lines.
+        config: plain values.
+        data: arrays without objects.
+        context: seed, resources, folder, progress.
+
+    Returns:
+        Weights by name, and facts: epochs, best_epoch, valid_ndcg@10 (absent without validation
+        users), last_loss, training_seconds.
+
+    Raises:
+        TrainingDivergedError: the loss is no longer finite.
+        TrainingError: workers kept dying.
+    """
+    spec = {"builder": builder, "name": name, "config": dict(config), "seed": context.seed}
+    run = f"{context.run_name}-{name}-{_fingerprint(spec, data)[:12]}"
+    folder = (context.work_dir / run).absolute()
+    _write_inputs(folder, spec, data)
+    # A previous driver may have died between the last epoch and reading the result.
+    (folder / _RESULT).unlink(missing_ok=True)
+    if context.num_workers == 0:
+        with _threads(context.cpus_per_worker):
+            run_worker(str(folder), Shard(), "cuda" if context.use_gpu else "cpu", context.progress)
+    else:
+        _run_ray(folder, name, context)
+    result = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    if "diverged" in result:
+        shutil.rmtree(folder)
+        raise TrainingDivergedError(result["diverged"])
+    weights = {key: value.numpy() for key, value in load_file(folder / _WEIGHTS).items()}
+    shutil.rmtree(folder)
+    return weights, result
+
+
+def run_worker(
+    folder: str, shard: Shard, device: str, report: Callable[[str], None] | None = None
+) -> None:
+    """Train in this process on the inputs in a folder; worker 0 leaves the result there."""
+    path = Path(folder)
+    spec = json.loads((path / _SPEC).read_text(encoding="utf-8"))
+    module, function = spec["builder"].split(":")
+    data = {file.stem: np.load(file, mmap_mode="r") for file in (path / "data").glob("*.npy")}
+
+    def on_epoch(epoch: EpochReport) -> None:
+        line = epoch.line(spec["name"])
+        if report:
+            report(line)
+        else:
+            with (path / _EPOCHS).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        # Every worker starts from the same weights.
+        torch.manual_seed(spec["seed"])
+        build = getattr(importlib.import_module(module), function)
+        trainable, options = build(spec["config"], data, spec["seed"])
+        try:
+            trained = train(
+                trainable,
+                options,
+                checkpoint=path / _CHECKPOINT,
+                shard=shard,
+                device=device,
+                on_epoch=on_epoch,
+            )
+        except TrainingDivergedError as error:
+            # Trying again would diverge again: hand the text to the driver, not to Ray.
+            if shard.index == 0:
+                _write_json(path / _RESULT, {"diverged": str(error)})
+            return
+    if shard.index == 0:
+        save_file(trained.weights, path / _WEIGHTS)
+        state = trained.state
+        facts = {
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "last_loss": state.last_loss,
+            "training_seconds": state.seconds,
+        }
+        if state.best_score >= 0:
+            facts["valid_ndcg@10"] = state.best_score
+        _write_json(path / _RESULT, facts)
+
+
+def ensure_ray(context: FitContext) -> None:
+    """Connect to the cluster of `context.ray_address`, or start one here; once per process.
+
+    The caller ends it with `ray.shutdown()`. A cluster with token authentication needs
+    RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file> in the environment of the head and of this
+    process.
+    """
+    for setting, value in _RAY_TRAIN_SETTINGS.items():
+        os.environ.setdefault(setting, value)
+    import ray
+
+    if ray.is_initialized():
+        return
+    if context.ray_address is not None:
+        try:
+            ray.init(address=context.ray_address, log_to_driver=False)
+        except Exception as error:
+            raise TrainingError(
+                f"Could not join the Ray cluster at {context.ray_address}: {error}\n"
+                "Check that it runs and is reachable. If it was started with token "
+                "authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<its token "
+                "file> here as well."
+            ) from error
+        return
+    ray.init(
+        address="local",
+        num_cpus=max(1, context.num_workers * context.cpus_per_worker),
+        num_gpus=context.num_workers if context.use_gpu else 0,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+
+
+def _run_ray(folder: Path, name: str, context: FitContext) -> None:
+    ensure_ray(context)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    trainer = TorchTrainer(
+        _ray_worker,
+        train_loop_config={
+            "folder": str(folder),
+            "threads": context.cpus_per_worker,
+            "use_gpu": context.use_gpu,
+        },
+        torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=context.num_workers,
+            use_gpu=context.use_gpu,
+            resources_per_worker={
+                "CPU": context.cpus_per_worker,
+                **({"GPU": 1} if context.use_gpu else {}),
+            },
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    # What an earlier, broken driver left of Ray's own bookkeeping is of no use: ours resumes.
+    shutil.rmtree(folder / "ray", ignore_errors=True)
+    with _follow(folder / _EPOCHS, context.progress):
+        try:
+            trainer.fit()
+        except Exception as error:
+            raise TrainingError(
+                f"Training {name} failed in its Ray workers: {error}\n"
+                f"Checkpoint and inputs stay in {folder}: the same run continues from there. To "
+                "see the error in this process, train with 0 workers."
+            ) from error
+
+
+def _ray_worker(config: Mapping[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    from ray import train as ray_train
+
+    torch.set_num_threads(config["threads"])
+    world = ray_train.get_context()
+    shard = Shard(world.get_world_rank(), world.get_world_size())
+    device = "cuda" if config["use_gpu"] else "cpu"
+    run_worker(config["folder"], shard, device)
+
+
+def _fingerprint(spec: Mapping[str, Any], data: Mapping[str, np.ndarray]) -> str:
+    """sha256 of all that decides what is learnt."""
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+    for key in sorted(data):
+        array = np.ascontiguousarray(data[key])
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _write_inputs(folder: Path, spec: Mapping[str, Any], data: Mapping[str, np.ndarray]) -> None:
+    if (folder / _SPEC).exists():  # written last: the inputs of this fingerprint are whole
+        return
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for key, array in data.items():
+        np.save(folder / "data" / f"{key}.npy", array, allow_pickle=False)
+    _write_json(folder / _SPEC, spec)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value), encoding="utf-8")
+    partial.replace(path)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _follow(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hand each line that is appended to a file to `progress`, from a thread of its own."""
+    path.touch()
+    done = threading.Event()
+
+    def follow() -> None:
+        with path.open(encoding="utf-8") as file:
+            file.seek(0, os.SEEK_END)
+            rest = ""
+            while True:
+                last = done.is_set()
+                *lines, rest = (rest + file.read()).split("\n")
+                for line in lines:
+                    progress(line)
+                if last:
+                    return
+                time.sleep(_POLL_SECONDS)
+
+    thread = threading.Thread(target=follow, name="epochs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

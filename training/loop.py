@@ -1,0 +1,307 @@
+"""A plain PyTorch training loop: epochs, early stopping, checkpoints. It knows no Ray.
+
+Every worker makes the same global batch and works on its share of the rows; the loss is already
+divided by the weight of the whole batch. So the sum of the workers' gradients is the gradient of
+the joined batch, whatever the number of workers, and that number changes the speed but not what
+is learnt.
+
+Only torch, numpy and safetensors are imported: this is what a Ray worker pays before it starts.
+
+Shape legend: B users, M items, K length of the judged list.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+VALIDATION_K = 10
+_CLIP_NORM = 5.0
+_WARMUP_SHARE = 0.05
+_FINAL_RATE = 0.05
+
+
+class TrainingDivergedError(ValueError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train; what is trained is the `Trainable`."""
+
+    seed: int
+    epochs: int
+    patience: int
+    """Epochs without a better validation NDCG@10 before stopping; 0 trains all epochs."""
+    learning_rate: float
+    weight_decay: float
+    precision: str = "float32"
+    """float32, or bfloat16 for autocast."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of every batch that one worker takes: rows `index::count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+class Trainable(nn.Module, ABC):
+    """A network with its batches, its loss and its validation."""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Sequence[Any]:
+        """The global batches of an epoch: the same on every worker, a function of the seed."""
+
+    @abstractmethod
+    def forward(self, batch: Any, shard: Shard) -> Tensor:
+        """Sum of the losses of the shard's rows divided by the weight of the whole batch: ()."""
+
+    @abstractmethod
+    def validate(self, shard: Shard) -> tuple[float, int]:
+        """Sum of NDCG@10 over the shard's validation users, and how many they are."""
+
+
+@dataclass
+class State:
+    """Where a training is; with the weights and the optimizer's moments, a checkpoint."""
+
+    epoch: int = 0
+    """Finished epochs."""
+    best_epoch: int = 0
+    best_score: float = -1.0
+    last_loss: float = math.nan
+    seconds: float = 0.0
+
+    def stopped(self, options: LoopOptions) -> bool:
+        """Whether early stopping has been reached."""
+        return 0 < options.patience <= self.epoch - self.best_epoch and self.best_score >= 0
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch brought."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    score: float | None
+    """NDCG@10 over the validation users; None when there are none."""
+    seconds: float
+
+    def line(self, name: str) -> str:
+        """One printable line."""
+        valid = "no valid users" if self.score is None else f"valid ndcg@10 {self.score:.4f}"
+        return (
+            f"{name}  epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  {valid}  "
+            f"{self.seconds:.1f} s"
+        )
+
+
+@dataclass
+class Trained:
+    """The best weights of a training and how it went."""
+
+    weights: dict[str, Tensor] = field(repr=False)
+    state: State
+
+
+def train(
+    trainable: Trainable,
+    options: LoopOptions,
+    *,
+    checkpoint: Path,
+    shard: Shard | None = None,
+    device: str = "cpu",
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> Trained:
+    """Train to the end or to early stopping, from the checkpoint if there is one.
+
+    With `shard.count` > 1 the default process group must be up; gradients are summed by
+    DistributedDataParallel. A resumed training ends with the weights of an uninterrupted one.
+
+    Args:
+        trainable: the network; moved to the device.
+        options: how to train.
+        checkpoint: file written after every epoch by worker 0 and read by all on a restart.
+        shard: which worker this is.
+        device: a torch device.
+        on_epoch: called by worker 0 after the checkpoint of each epoch.
+
+    Raises:
+        TrainingDivergedError: the loss became infinite or not a number.
+    """
+    shard = shard or Shard()
+    _seed(options.seed, 0, 0)
+    trainable.to(device)
+    optimizer = torch.optim.AdamW(
+        trainable.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    best = _copy(trainable)
+    state = State()
+    if checkpoint.exists():
+        state, best = _load(checkpoint, trainable, optimizer, device)
+    wrapped = _distributed(trainable, device) if shard.count > 1 else trainable
+    while state.epoch < options.epochs and not state.stopped(options):
+        started = time.perf_counter()
+        # Dropout differs between workers; everything else is drawn from seeds of the batch.
+        _seed(options.seed, state.epoch + 1, shard.index)
+        loss = _epoch(wrapped, trainable, optimizer, options, shard, state.epoch, device)
+        score = _validate(trainable, shard, device)
+        state.epoch += 1
+        state.last_loss = loss
+        if score is None or score > state.best_score:
+            state.best_epoch = state.epoch
+            state.best_score = -1.0 if score is None else score
+            best = _copy(trainable)
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        if shard.index == 0:
+            _save(checkpoint, trainable, optimizer, state, best)
+            if on_epoch:
+                on_epoch(EpochReport(state.epoch, options.epochs, loss, score, seconds))
+    return Trained(best, state)
+
+
+def ndcg_sum(score_BM: Tensor, seen_BM: Tensor, relevant_BM: Tensor) -> Tensor:
+    """Sum over users of NDCG@10 in the full ranking of unseen items (binary relevance).
+
+    Args:
+        score_BM: (B, M) float scores.
+        seen_BM: (B, M) bool, items left out of the ranking.
+        relevant_BM: (B, M) bool, at least one unseen item of each user.
+
+    Returns:
+        () float64: each user's DCG@10 over the best DCG@10 that user could have, summed.
+    """
+    depth = min(VALIDATION_K, score_BM.shape[1])
+    top_BK = score_BM.masked_fill(seen_BM, -torch.inf).topk(depth, dim=1).indices
+    gain_K = 1 / torch.log2(torch.arange(2, depth + 2, device=score_BM.device).double())
+    dcg_B = (relevant_BM.gather(1, top_BK) * gain_K).sum(1)
+    number_B = relevant_BM.sum(1).clamp(max=depth)
+    return (dcg_B / gain_K.cumsum(0)[number_B - 1]).sum()
+
+
+def _epoch(  # noqa: PLR0917
+    wrapped: nn.Module,
+    trainable: Trainable,
+    optimizer: torch.optim.Optimizer,
+    options: LoopOptions,
+    shard: Shard,
+    epoch: int,
+    device: str,
+) -> float:
+    """One pass over the data; returns the mean of the batch losses."""
+    trainable.train()
+    batches = trainable.batches(epoch)
+    total = torch.zeros((), device=device)
+    for step, batch in enumerate(batches):
+        done = (epoch + step / len(batches)) / options.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * _rate(done)
+        with _precision(options, device):
+            loss = wrapped(batch, shard)
+        optimizer.zero_grad()
+        # DistributedDataParallel averages over the workers, the joined batch needs the sum.
+        (loss * shard.count).backward()
+        nn.utils.clip_grad_norm_(trainable.parameters(), _CLIP_NORM)
+        optimizer.step()
+        total += loss.detach().float()
+    if shard.count > 1:
+        dist.all_reduce(total)
+    mean = float(total) / max(1, len(batches))
+    if not math.isfinite(mean):
+        raise TrainingDivergedError(
+            f"The loss of epoch {epoch + 1} is {mean}: the training diverged. Lower the "
+            f"learning_rate (it is {options.learning_rate:g})."
+        )
+    return mean
+
+
+def _rate(done: float) -> float:
+    """Share of the learning rate: linear warm-up, then half a cosine down to a small rest."""
+    if done < _WARMUP_SHARE:
+        return (done + 0.001) / (_WARMUP_SHARE + 0.001)
+    phase = (done - _WARMUP_SHARE) / (1 - _WARMUP_SHARE)
+    return _FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * phase))
+
+
+def _validate(trainable: Trainable, shard: Shard, device: str) -> float | None:
+    trainable.eval()
+    with torch.no_grad():
+        total, users = trainable.validate(shard)
+    if shard.count > 1:
+        both = torch.tensor([total, users], dtype=torch.float64, device=device)
+        dist.all_reduce(both)
+        total, users = both.tolist()
+    return total / users if users else None
+
+
+def _distributed(trainable: Trainable, device: str) -> nn.Module:
+    devices = [torch.device(device)] if device.startswith("cuda") else None
+    return nn.parallel.DistributedDataParallel(trainable, device_ids=devices)
+
+
+def _precision(options: LoopOptions, device: str) -> Any:
+    if options.precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=getattr(torch, options.precision))
+
+
+def _seed(seed: int, epoch: int, worker: int) -> None:
+    torch.manual_seed((seed * 1_000_003 + epoch) * 1_009 + worker)
+
+
+def _copy(trainable: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in trainable.state_dict().items()}
+
+
+def _save(
+    path: Path,
+    trainable: Trainable,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    best: dict[str, Tensor],
+) -> None:
+    """Weights, optimizer state and position in one safetensors file, replaced as a whole."""
+    tensors = {f"weights.{name}": value for name, value in _copy(trainable).items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"state": json.dumps(asdict(state))})
+    partial.replace(path)
+
+
+def _load(
+    path: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, device: str
+) -> tuple[State, dict[str, Tensor]]:
+    weights, best, slots = {}, {}, {}
+    with safe_open(path, framework="pt", device="cpu") as file:
+        state = State(**json.loads(file.metadata()["state"]))
+        for key in file.keys():  # noqa: SIM118 (the file is no dict)
+            kind, name = key.split(".", 1)
+            if kind == "optimizer":
+                index, slot = name.split(".")
+                slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
+            else:
+                (weights if kind == "weights" else best)[name] = file.get_tensor(key)
+    trainable.load_state_dict(weights)
+    trainable.to(device)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    return state, best

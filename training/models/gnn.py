@@ -1,0 +1,369 @@
+"""LightGCN: embeddings smoothed over the graph of users and the items they liked.
+
+He et al. 2020: each layer is the mean of the neighbours' vectors, normalised by both degrees, and
+the result is the mean of all layers; there are no other weights. The default loss is a softmax
+over the items of the batch (Wu et al. 2022), which needs tens of epochs where the original
+pairwise BPR needs a thousand.
+
+Shape legend: U users of the graph, M items, V = U + M nodes, D width, P pairs of a batch,
+I distinct items of a batch, n negatives of a pair, B histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name every PyTorch reader knows)
+from scipy import sparse
+from torch import Tensor, nn
+
+from training.distributed import fit_network
+from training.loop import LoopOptions, Shard, Trainable, ndcg_sum
+from training.models.base import FitContext, Model, train_items
+from training.models.graph import normalised_graph, propagate, sample_negatives
+from training.models.sequences import dense_mask, validation_users
+from training.snapshot import Histories, Snapshot, codes_in
+
+_VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class LightGCNConfig:
+    """Options of the graph model."""
+
+    width: int = 64
+    layers: int = 2
+    loss: Literal["softmax", "bpr"] = "softmax"
+    temperature: float = 0.15
+    negatives: int = 1
+    social_weight: float = 0.0
+    epochs: int = 30
+    patience: int = 3
+    batch_size: int = 4096
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for option in ("width", "layers", "negatives", "epochs", "batch_size"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"{option} must be at least 1, but it is {getattr(self, option)}.")
+        for option in ("temperature", "learning_rate"):
+            if getattr(self, option) <= 0:
+                raise ValueError(f"{option} must be above 0, but it is {getattr(self, option)}.")
+        for option in ("social_weight", "patience", "weight_decay"):
+            if getattr(self, option) < 0:
+                raise ValueError(f"{option} must be at least 0, but it is {getattr(self, option)}.")
+
+
+class LinkTask(Trainable):
+    """Node embeddings with the message graph, the pairs to rank, and validation users."""
+
+    def __init__(self, config: LightGCNConfig, data: Mapping[str, np.ndarray], seed: int) -> None:
+        super().__init__()
+        self.config, self.data, self.seed = config, data, seed
+        self.num_users, self.num_items = (int(size) for size in data["sizes"])
+        self.node_VD = nn.Parameter(torch.empty(self.num_users + self.num_items, config.width))
+        nn.init.normal_(self.node_VD, std=0.1)
+        shape = (self.num_users, self.num_items)
+        self.liked_UM = sparse.csr_array(
+            (
+                np.ones(len(data["liked.items"]), np.float32),
+                data["liked.items"],
+                data["liked.offsets"],
+            ),
+            shape=shape,
+        )
+        graph_VV = normalised_graph(self.liked_UM, data["follows"], config.social_weight)
+        self.graph_VV = torch.sparse_csr_tensor(
+            torch.from_numpy(graph_VV.indptr.astype(np.int64)),
+            torch.from_numpy(graph_VV.indices.astype(np.int64)),
+            torch.from_numpy(graph_VV.data),
+            size=graph_VV.shape,
+            check_invariants=False,
+        )
+        share_M = np.bincount(data["liked.items"], minlength=self.num_items)
+        self.share_M = share_M / max(1, share_M.sum())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LinkTask:
+        # A sparse buffer would be part of the weights and of DDP's broadcast; it is neither.
+        super()._apply(fn, recurse)
+        self.graph_VV = self.graph_VV.to(self.node_VD.device)
+        return self
+
+    def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
+        """Edge numbers of each batch with the seed of its negatives."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.data["liked.items"]))
+        cuts = range(self.config.batch_size, len(order), self.config.batch_size)
+        return [(edges, int(rng.integers(2**62))) for edges in np.split(order, list(cuts))]
+
+    def forward(self, batch: tuple[np.ndarray, int], shard: Shard) -> Tensor:
+        """Mean loss of the pairs."""
+        edges, seed = batch
+        user_P = (
+            np.searchsorted(self.data["liked.offsets"], edges, side="right").astype(np.int64) - 1
+        )
+        item_P = self.data["liked.items"][edges].astype(np.int64)
+        mine = slice(shard.index, None, shard.count)
+        final_VD, _ = propagate(self.graph_VV, self.node_VD, self.config.layers)
+        if self.config.loss == "softmax":
+            loss_P = self._softmax(final_VD, user_P[mine], item_P[mine], np.unique(item_P), edges)
+        else:
+            negative_Pn = sample_negatives(
+                self.liked_UM, user_P, self.config.negatives, np.random.default_rng(seed)
+            )
+            loss_P = self._bpr(final_VD, user_P[mine], item_P[mine], negative_Pn[mine])
+        return loss_P.float().sum() / len(edges)
+
+    def _softmax(
+        self,
+        final_VD: Tensor,
+        user_P: np.ndarray,
+        item_P: np.ndarray,
+        item_I: np.ndarray,
+        edges: np.ndarray,
+    ) -> Tensor:
+        """(P,) softmax of cosines over the distinct items of the batch, with logQ correction.
+
+        An item is in a batch of b pairs with probability q = 1 - (1 - share)^b; a logit lowered
+        by log q stands for the 1 / q batches the item is missing from. The user's other liked
+        items are left out.
+        """
+        device = final_VD.device
+        user_PD = F.normalize(final_VD[torch.from_numpy(user_P).to(device)], dim=1)
+        item_ID = F.normalize(final_VD[torch.from_numpy(item_I + self.num_users).to(device)], dim=1)
+        column_P = np.searchsorted(item_I, item_P)
+        taken_PI = self.liked_UM[user_P][:, item_I].toarray() > 0
+        row_P = np.arange(len(user_P))
+        taken_PI[row_P, column_P] = False
+        q_I = -np.expm1(len(edges) * np.log1p(-np.minimum(self.share_M[item_I], 0.999999)))
+        shift_PI = np.tile(-np.log(q_I).astype(np.float32), (len(user_P), 1))
+        shift_PI[row_P, column_P] = 0.0  # the pair's own item is there for certain
+        shift_PI[taken_PI] = -np.inf
+        logit_PI = (user_PD @ item_ID.T).float() / self.config.temperature
+        logit_PI = logit_PI + torch.from_numpy(shift_PI).to(device)
+        return F.cross_entropy(logit_PI, torch.from_numpy(column_P).to(device), reduction="none")
+
+    def _bpr(
+        self, final_VD: Tensor, user_P: np.ndarray, item_P: np.ndarray, negative_Pn: np.ndarray
+    ) -> Tensor:
+        """(P,) mean over the negatives of -log sigmoid(positive - negative) (Rendle et al. 2009).
+
+        A pair whose user liked every item has no negative (-1) and no loss.
+        """
+        device = final_VD.device
+        user_PD = final_VD[torch.from_numpy(user_P).to(device)]
+        positive_PD = final_VD[torch.from_numpy(item_P + self.num_users).to(device)]
+        real_Pn = torch.from_numpy(negative_Pn >= 0).to(device)
+        negative = torch.from_numpy(np.maximum(negative_Pn, 0) + self.num_users).to(device)
+        margin_Pn = (user_PD * positive_PD).sum(1, keepdim=True) - torch.einsum(
+            "pd,pnd->pn", user_PD, final_VD[negative]
+        )
+        return -(F.logsigmoid(margin_Pn) * real_Pn).mean(1)
+
+    def validate(self, shard: Shard) -> tuple[float, int]:
+        """NDCG@10 of the items liked in the validation part, seen items left out."""
+        final_VD, _ = propagate(self.graph_VV, self.node_VD, self.config.layers)
+        item_MD = ranking_items(final_VD[self.num_users :], self.config.loss)
+        rows = np.arange(len(self.data["valid.users"]))[shard.index :: shard.count]
+        total = 0.0
+        for start in range(0, len(rows), _VALIDATION_BATCH):
+            part = rows[start : start + _VALIDATION_BATCH]
+            user = torch.from_numpy(self.data["valid.users"][part].astype(np.int64))
+            seen_BM, relevant_BM = (
+                torch.from_numpy(
+                    dense_mask(
+                        self.data[f"valid.{kind}"],
+                        self.data[f"valid.{kind}.offsets"],
+                        part,
+                        self.num_items,
+                    )
+                ).to(final_VD.device)
+                for kind in ("seen", "relevant")
+            )
+            score_BM = final_VD[user.to(final_VD.device)] @ item_MD.T
+            total += float(ndcg_sum(score_BM, seen_BM, relevant_BM))
+        return total, len(rows)
+
+
+def ranking_items(item_MD: Tensor, loss: str) -> Tensor:
+    """Item vectors as they are ranked by: the softmax learns cosines, BPR inner products."""
+    return F.normalize(item_MD, dim=1) if loss == "softmax" else item_MD
+
+
+def build_task(
+    config: Mapping[str, Any], data: Mapping[str, np.ndarray], seed: int
+) -> tuple[LinkTask, LoopOptions]:
+    """What a training worker builds from plain values."""
+    parsed = LightGCNConfig(**config)
+    options = LoopOptions(
+        seed=seed,
+        epochs=parsed.epochs,
+        patience=parsed.patience,
+        learning_rate=parsed.learning_rate,
+        weight_decay=parsed.weight_decay,
+        precision=parsed.precision,
+    )
+    return LinkTask(parsed, data, seed), options
+
+
+def learnt_tensors(
+    config: LightGCNConfig, liked_UM: sparse.csr_array, follows: np.ndarray, node_VD: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What scoring needs: user vectors split into what the likes send and the user's own part.
+
+    Returns:
+        `items` (M, D) vectors to rank by, `messages` (M, D) what an item sends to who likes it,
+        `users_own` (U, D), `users_social_degree` (U,).
+    """
+    num_users = liked_UM.shape[0]
+    graph_VV = normalised_graph(liked_UM, follows, config.social_weight)
+    total_VD, layer_VD = node_VD, node_VD
+    for _ in range(config.layers):
+        sent_VD = total_VD
+        layer_VD = graph_VV @ layer_VD
+        total_VD = total_VD + layer_VD
+    final_VD, sent_VD = total_VD / (config.layers + 1), sent_VD / (config.layers + 1)
+    message_MD = sent_VD[num_users:] / np.sqrt(liked_UM.sum(axis=0))[:, None]
+    social_UU = graph_VV[:num_users, :num_users]
+    social_degree_U = config.social_weight * np.diff(social_UU.indptr)
+    degree_U = social_degree_U + np.diff(liked_UM.indptr)
+    from_likes_UD = (liked_UM @ message_MD) / np.sqrt(degree_U)[:, None]
+    item_MD = ranking_items(torch.from_numpy(final_VD[num_users:]), config.loss).numpy()
+    tensors = {
+        "items": item_MD,
+        "messages": message_MD,
+        "users_own": final_VD[:num_users] - from_likes_UD,
+        "users_social_degree": social_degree_U,
+    }
+    return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+class LightGCN(Model):
+    """Scores are inner products of a user's and the items' propagated vectors.
+
+    A user's vector is the sum of what the liked items send (the same normalised sum as in the
+    graph) and a part of the user's own. So a known user with the training history gets exactly
+    the trained vector, a known user with newer likes moves with them, and someone new has a
+    vector as soon as one known item is liked.
+    """
+
+    name: ClassVar[str] = "gnn"
+    config_class: ClassVar[type[LightGCNConfig]] = LightGCNConfig
+
+    def __init__(
+        self,
+        config: LightGCNConfig,
+        item_ids: np.ndarray,
+        user_ids: np.ndarray,
+        tensors: Mapping[str, np.ndarray],
+    ) -> None:
+        super().__init__(config, item_ids)
+        self.user_ids = user_ids
+        self.item_MD = tensors["items"]
+        self.message_MD = tensors["messages"]
+        self.own_UD = tensors["users_own"]
+        self.social_degree_U = tensors["users_social_degree"]
+
+    @classmethod
+    def _fit(cls, snapshot: Snapshot, config: LightGCNConfig, context: FitContext) -> Self:
+        mask_E = snapshot.positives(None, snapshot.valid_start)
+        item_ids, item_T = train_items(snapshot, mask_E)
+        code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
+        liked_UM = sparse.csr_array(
+            (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
+        )
+        liked_UM.sort_indices()
+        liked_UM.data[:] = 1.0
+        own_code = codes_in(np.arange(len(snapshot.user_ids)), code_U)
+        follows = own_code[snapshot.follows]
+        follows = follows[:, (follows >= 0).all(axis=0)]
+        valid_user, valid = validation_users(snapshot, item_ids, context.seed)
+        valid_code, valid = _only_known(own_code[valid_user], valid)
+        data = {
+            "sizes": np.array(liked_UM.shape),
+            "liked.items": liked_UM.indices.astype(np.int32),
+            "liked.offsets": liked_UM.indptr.astype(np.int64),
+            "follows": follows,
+            "valid.users": valid_code,
+            **valid,
+        }
+        weights, facts = fit_network(
+            builder="training.models.gnn:build_task",
+            name=cls.name,
+            config=asdict(config),
+            data=data,
+            context=context,
+        )
+        model = cls(
+            config,
+            item_ids,
+            snapshot.user_ids[code_U],
+            learnt_tensors(config, liked_UM, follows, weights["node_VD"]),
+        )
+        model.fit_facts = facts
+        return model
+
+    def _score(self, histories: Histories) -> np.ndarray:
+        return self._user_vectors(histories) @ self.item_MD.T
+
+    def item_vectors(self) -> np.ndarray:
+        """(M, D): propagated item vectors, of length 1 under the softmax loss."""
+        return self.item_MD
+
+    def user_vectors(self, histories: Histories) -> np.ndarray:
+        """(B, D); zeros for someone new without a known liked item."""
+        return self._user_vectors(histories.positives(self.item_ids))
+
+    def _user_vectors(self, histories: Histories) -> np.ndarray:
+        liked_BM = sparse.csr_array(
+            (np.ones(len(histories.items), np.float32), (histories.rows(), histories.items)),
+            shape=(len(histories), len(self.item_ids)),
+        )
+        liked_BM.data[:] = 1.0
+        code_B = codes_in(histories.user_ids, self.user_ids)
+        known_B = code_B >= 0
+        degree_B = np.diff(liked_BM.indptr).astype(np.float32)
+        degree_B[known_B] += self.social_degree_U[code_B[known_B]]
+        user_BD = (liked_BM @ self.message_MD) / np.sqrt(np.maximum(degree_B, 1))[:, None]
+        user_BD[known_B] += self.own_UD[code_B[known_B]]
+        return user_BD
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        return {
+            "items": self.item_MD,
+            "messages": self.message_MD,
+            "users_own": self.own_UD,
+            "users_social_degree": self.social_degree_U,
+        }
+
+    def _vocabularies(self) -> dict[str, np.ndarray]:
+        return {"user_ids": self.user_ids}
+
+    @classmethod
+    def _restore(
+        cls,
+        config: LightGCNConfig,
+        tensors: dict[str, np.ndarray],
+        vocabularies: dict[str, np.ndarray],
+    ) -> Self:
+        return cls(config, vocabularies["item_ids"], vocabularies["user_ids"], tensors)
+
+
+def _only_known(
+    code_B: np.ndarray, arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Validation users that have a node, with their rows of each CSR."""
+    known = np.flatnonzero(code_B >= 0)
+    kept = {}
+    for kind in ("valid.seen", "valid.relevant"):
+        offsets = arrays[f"{kind}.offsets"]
+        parts = [arrays[kind][offsets[row] : offsets[row + 1]] for row in known]
+        kept[kind] = np.concatenate([*parts, np.empty(0, np.int32)]).astype(np.int32)
+        kept[f"{kind}.offsets"] = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+    return code_B[known], kept
