@@ -1,9 +1,10 @@
 """Exact top-K with seen items left out: `training.topk` against faiss-cpu `IndexFlatIP`.
 
-faiss has no per-user filter for a batch of queries, so it searches K + S items (S is the most seen
-items any user has) and the seen ones are dropped by a mask. Both use the same number of threads, run
-in alternation in one process, and the report gives the median over the pairs of faiss' time over
-ours: load of the machine hits both. The lists of both are compared item by item.
+faiss has no per-user filter for a batch of queries, so it searches K + S items (S is the most
+seen items any user has) and the seen ones are dropped by a mask. Both use the same number of
+threads and run in alternation in one process, so that the load of the machine hits both; the
+report gives the median over the pairs of faiss' time over ours. The lists are compared item by
+item.
 
     python -m benchmarks.topk --report docs/results/topk.md
 """
@@ -114,17 +115,17 @@ def _report(
 Command: `{command}`
 
 Task: the {options.k} best of {options.items:,} items for each of {options.users:,} users, \
-{options.width} dimensions, normal random vectors (seed {options.seed}), {options.seen} seen items \
-a user left out. {_THREADS} threads each. faiss searches {options.k + options.seen} items, then the \
-seen ones are dropped; both parts are timed. Runs alternate in one process.
+{options.width} dimensions, normal random vectors (seed {options.seed}), {options.seen} seen \
+items a user left out. {_THREADS} threads each. faiss searches {options.k + options.seen} items, \
+then the seen ones are dropped; both parts are timed. Runs alternate in one process.
 
 **faiss' time over ours, median of {len(pairs)} pairs: {ratio:.2f}** \
 (least {ratios.min():.2f}, greatest {ratios.max():.2f}). \
 Median {ours:.2f} s ({options.users / ours:,.0f} users/s) against {theirs:.2f} s \
 ({options.users / theirs:,.0f} users/s).
 
-Lists: {differing} of {options.users * options.k:,} places differ; the scores there differ by at most \
-{worst:.1e} of the longest product of lengths (bound {_TIE:.0e}).
+Lists: {differing} of {options.users * options.k:,} places differ; the scores there differ by \
+at most {worst:.1e} of the longest product of lengths (bound {_TIE:.0e}).
 
 | pair | training.topk, s | faiss IndexFlatIP + filter, s | ratio |
 |---|---|---|---|

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.document import Step
 from pipelines.errors import UsageError, closest
 from pipelines.intervals import interval_ending
 from pipelines.records import duration_text
+from pipelines.validation import Finding
 
 if TYPE_CHECKING:
     from pipelines.spec import Pipeline
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A mistake at a path of the spec."""
-
-    path: tuple[Step, ...]
-    message: str
-    cure: str = ""
 
 
 Check = Callable[["Pipeline"], Iterator[Finding]]
@@ -123,7 +113,8 @@ def blend_is_not_empty(spec: Pipeline) -> Iterator[Finding]:
     """A blend of nothing has no order."""
     if spec.candidates.blend is not None and not spec.candidates.blend:
         yield Finding(
-            ("candidates", "blend"), "is empty",
+            ("candidates", "blend"),
+            "is empty",
             "Name at least one model, or leave it out for equal weights.",
         )
 
@@ -153,8 +144,10 @@ def some_event_can_be_positive(spec: Pipeline) -> Iterator[Finding]:
         for kind in types:
             strength = getattr(strengths, kind)
             if isinstance(strength, str) and missing[strength]:
-                lacking.append(f"`{kind}` counts by its {strength}, which needs "
-                               f"{' and '.join(missing[strength])}")
+                lacking.append(
+                    f"`{kind}` counts by its {strength}, which needs "
+                    f"{' and '.join(missing[strength])}"
+                )
             elif strength == 0:
                 lacking.append(f"`{kind}` has strength 0")
             else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -60,10 +61,13 @@ class Engines:
 
             os.environ["JAVA_HOME"] = str(java_home())
             options = self._project.pipeline.environment.spark
-            self._spark = spark_session(
-                master=options.master, memory=options.memory, settings=options.settings,
-                jars=delta_jars(),
-            )
+            jars = delta_jars()
+            log = Path(self._project.location(".cache/logs")) / "spark.log"
+            with _stderr_to(log):
+                self._spark = spark_session(
+                    master=options.master, memory=options.memory, settings=options.settings,
+                    jars=jars,
+                )
             for lock in self._locks:
                 note_child(lock, self._spark.sparkContext._gateway.proc.pid)
         return self._spark
@@ -78,6 +82,21 @@ class Engines:
 
             if ray.is_initialized():
                 ray.shutdown()
+
+
+@contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Let processes that start meanwhile write their errors to a file, not among our lines."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    ours = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(ours, 2)
+            os.close(ours)
 
 
 @dataclass

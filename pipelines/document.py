@@ -141,8 +141,10 @@ def read_document(path: Path, *, root: Path) -> Node:
     node = parse(text, name)
     if not isinstance(node.value, dict):
         problem = node.at.problem(
-            "a spec is a mapping of keys to values", "Begin with a line such as `pipeline: shop`."
-            if name.startswith("configs/pipelines") else "Write `key: value` lines."
+            "a spec is a mapping of keys to values",
+            "Begin with a line such as `pipeline: shop`."
+            if name.startswith("configs/pipelines")
+            else "Write `key: value` lines.",
         )
         raise SpecError([problem])
     return node
@@ -167,7 +169,7 @@ def parse(text: str, name: str) -> Node:
     return _Builder(text, name).build()
 
 
-class _Refused(Exception):
+class _StopError(Exception):
     """Parsing cannot go on; the problem has been noted."""
 
 
@@ -197,7 +199,7 @@ class _Builder:
                 root = self._document() or root
             except yaml.YAMLError as error:
                 self._syntax(error)
-            except _Refused:
+            except _StopError:
                 pass
         if self._problems:
             raise SpecError(self._problems)
@@ -222,17 +224,19 @@ class _Builder:
         self._count += 1
         if self._count > MAX_VALUES:
             self._refuse(
-                at, f"more than {MAX_VALUES:,} values",
+                at,
+                f"more than {MAX_VALUES:,} values",
                 "A spec declares; keep data in the files that `sources` names.",
             )
         if isinstance(event, ev.AliasEvent):
             return self._alias(event, at)
-        assert isinstance(event, ev.NodeEvent)
+        assert isinstance(event, ev.ScalarEvent | ev.CollectionStartEvent)
         if depth > MAX_DEPTH:
             self._refuse(at, f"nested more than {MAX_DEPTH} levels deep", "Flatten it.")
         if event.tag is not None and event.tag != "!":
             self._note(
-                at, f"tags such as `{_short_tag(event.tag)}` are not accepted",
+                at,
+                f"tags such as `{_short_tag(event.tag)}` are not accepted",
                 "Write the plain value: a spec holds data only, never code.",
             )
         if event.anchor is not None:
@@ -243,7 +247,7 @@ class _Builder:
             self._anchors[event.anchor] = (node, self._count - before + 1)
         return node
 
-    def _value(self, event: ev.NodeEvent, depth: int) -> Any:
+    def _value(self, event: ev.ScalarEvent | ev.CollectionStartEvent, depth: int) -> Any:
         if isinstance(event, ev.MappingStartEvent):
             return self._mapping(depth)
         if isinstance(event, ev.SequenceStartEvent):
@@ -272,7 +276,8 @@ class _Builder:
                 first = entries[name].key_at
                 assert first is not None
                 self._note(
-                    key_at, f"key `{name}` is given twice, first on line {first.line}",
+                    key_at,
+                    f"key `{name}` is given twice, first on line {first.line}",
                     "Keep one of the two.",
                 )
             else:
@@ -280,7 +285,9 @@ class _Builder:
         return entries
 
     def _scalar(self, event: ev.ScalarEvent) -> Any:
-        tag = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
+        tag: str = self._resolver.resolve(  # type: ignore[no-untyped-call]
+            yaml.ScalarNode, event.value, event.implicit
+        )
         if event.tag is not None or tag == f"{_TAG}str":
             return event.value
         try:
@@ -288,7 +295,8 @@ class _Builder:
         except (ValueError, OverflowError, yaml.YAMLError):
             kind = tag.removeprefix(_TAG).replace("int", "whole number")
             self._note(
-                self._origin(event), f"`{event.value[:40]}` looks like a {kind} but is none",
+                self._origin(event),
+                f"`{event.value[:40]}` looks like a {kind} but is none",
                 "Correct it, or put it in quotes if it is text.",
             )
             return None
@@ -303,7 +311,8 @@ class _Builder:
         self._count += count
         if self._count > MAX_VALUES:
             self._refuse(
-                at, f"more than {MAX_VALUES:,} values once `*{event.anchor}` is written out",
+                at,
+                f"more than {MAX_VALUES:,} values once `*{event.anchor}` is written out",
                 "A spec declares; keep data in the files that `sources` names.",
             )
         return node
@@ -323,13 +332,15 @@ class _Builder:
             if indent and "\t" in indent[0]:
                 self._note(
                     self._origin_at(number, indent[0].index("\t") + 1),
-                    "a tab in the indentation", "Indent with blanks.",
+                    "a tab in the indentation",
+                    "Indent with blanks.",
                 )
                 return
         detail = getattr(error, "problem", None) or "it cannot be read"
         context = getattr(error, "context", None)
         self._note(
-            at, f"this is no YAML: {f'{context}, ' if context else ''}{detail}",
+            at,
+            f"this is no YAML: {f'{context}, ' if context else ''}{detail}",
             "Look at this line and the one before it: a missing colon, blank, quote or bracket.",
         )
 
@@ -337,7 +348,8 @@ class _Builder:
         for number, line in enumerate(self._lines, start=1):
             if _CONFLICT.match(line):
                 self._note(
-                    self._origin_at(number, 1), "a merge conflict is left in the file",
+                    self._origin_at(number, 1),
+                    "a merge conflict is left in the file",
                     "Keep one of the two versions, and remove the marker lines.",
                 )
 
@@ -346,9 +358,10 @@ class _Builder:
 
     def _refuse(self, at: Origin, message: str, cure: str) -> NoReturn:
         self._note(at, message, cure)
-        raise _Refused
+        raise _StopError
 
     def _origin(self, event: ev.Event) -> Origin:
+        assert event.start_mark is not None
         return self._origin_at(event.start_mark.line + 1, event.start_mark.column + 1)
 
     def _origin_at(self, line: int, column: int) -> Origin:

@@ -109,9 +109,7 @@ def _filled(node: Node, path: tuple[Step, ...], problems: list[Problem], *, requ
     for broken in _OPENING.findall(text):
         if _VARIABLE.fullmatch(broken) is None:
             cure = "Write ${NAME}, with a name of letters, digits and `_`; defaults are not known."
-            problems.append(
-                node.at.problem(f"`{dotted(path)}`: `{broken}` is no variable", cure)
-            )
+            problems.append(node.at.problem(f"`{dotted(path)}`: `{broken}` is no variable", cure))
     for name in dict.fromkeys(_VARIABLE.findall(text)):
         if name not in os.environ and required:
             problems.append(

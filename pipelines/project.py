@@ -74,7 +74,7 @@ class Project:
         folder = self.root / "data_contracts"
         return {
             table: [load_contract(folder / f"{name}.yaml") for name in names]
-            for table, names in self.pipeline.contracts.items_by_table().items()
+            for table, names in self.pipeline.contracts.items()
         }
 
     @cached_property

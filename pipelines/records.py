@@ -1,13 +1,13 @@
 """The base of every typed record of a spec or contract, and the scalar types that they share.
 
 Records are strict: a text is no number, nothing unknown is accepted. A value is refused by raising
-`Fault`, which carries the cure beside the complaint; ``validation.py`` gives it its place in the file.
+`RefusedError`, which carries the cure beside the complaint; ``validation.py`` adds the place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self, TypeVar
 
@@ -35,7 +35,7 @@ _SECONDS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _SCHEMES = ("file", "s3a", "gs", "abfss", "hdfs", "dbfs")
 
 
-class Fault(ValueError):
+class RefusedError(ValueError):
     """A refused value.
 
     Args:
@@ -48,8 +48,16 @@ class Fault(ValueError):
         self.cure = cure
 
 
-class UnknownKeyFault(Fault):
-    """A key that a record does not have."""
+class RefusedKeyError(RefusedError):
+    """A key that a record does not have, or has to have.
+
+    Args:
+        known: Whether the record has such a key.
+    """
+
+    def __init__(self, message: str, cure: str, *, known: bool = True) -> None:
+        super().__init__(message, cure)
+        self.known = known
 
 
 class Record(BaseModel):
@@ -61,39 +69,40 @@ class Record(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _name_known_keys(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Give each unknown key the likeliest known one; only the record itself knows its keys."""
+    def _explain_keys(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Say which keys there are and what they mean: only the record itself knows."""
         try:
             return handler(value)
         except ValidationError as error:
-            details = [
-                InitErrorDetails(
-                    type="value_error" if _is_unknown_key(item) else item["type"],
-                    loc=item["loc"],
-                    input=item["input"],
-                    ctx={"error": cls._unknown_key(str(item["loc"][0]))}
-                    if _is_unknown_key(item)
-                    else item.get("ctx", {}),
+            details = []
+            for item in error.errors(include_url=False):
+                kind, context = item["type"], item.get("ctx", {})
+                fault = cls._key_fault(kind, item["loc"])
+                if fault is not None:
+                    kind, context = "value_error", {"error": fault}
+                details.append(
+                    InitErrorDetails(type=kind, loc=item["loc"], input=item["input"], ctx=context)
                 )
-                for item in error.errors(include_url=False)
-            ]
             raise ValidationError.from_exception_data(cls.__name__, details) from None
 
     @classmethod
-    def keys(cls) -> list[str]:
-        """Return the keys as a file writes them."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
+    def known_keys(cls) -> dict[str, str]:
+        """Return the keys as a file writes them, with what they mean."""
+        return {
+            field.alias or name: field.description or "" for name, field in cls.model_fields.items()
+        }
 
     @classmethod
-    def _unknown_key(cls, key: str) -> Fault:
-        keys = cls.keys()
-        hint = closest(key, keys).strip()
-        listed = f"Keys here: {', '.join(keys)}."
-        return UnknownKeyFault(f"unknown key `{key}`", f"{hint} {listed}".strip())
-
-
-def _is_unknown_key(item: Mapping[str, Any]) -> bool:
-    return item["type"] == "extra_forbidden" and len(item["loc"]) == 1
+    def _key_fault(cls, kind: str, loc: tuple[str | int, ...]) -> RefusedKeyError | None:
+        if len(loc) != 1:  # of a record within this one, which has had its say
+            return None
+        key, keys = str(loc[0]), cls.known_keys()
+        if kind == "extra_forbidden":
+            cure = f"{closest(key, keys)} Keys here: {', '.join(keys)}."
+            return RefusedKeyError(f"unknown key `{key}`", cure.strip(), known=False)
+        if kind == "missing":
+            return RefusedKeyError(f"`{key}` is missing", f"Add `{key}: ...`. {keys[key]}".strip())
+        return None
 
 
 T = TypeVar("T")
@@ -109,15 +118,30 @@ def one_of(known: tuple[str, ...], noun: str) -> Callable[[str], str]:
         if value not in known:
             hint = closest(value, known).strip()
             listed = f"Known: {', '.join(known)}."
-            raise Fault(f"unknown {noun} `{value}`", f"{hint} {listed}".strip())
+            raise RefusedError(f"unknown {noun} `{value}`", f"{hint} {listed}".strip())
         return value
 
     return check
 
 
+def _check_scalar(value: object) -> object:
+    if value is not None and not isinstance(value, str | int | float):
+        raise RefusedError(
+            f"must be a text, a number or true or false, not {shown(value)}",
+            'Put a date in quotes: "2026-02-02".' if isinstance(value, date) else "",
+        )
+    return value
+
+
+def _check_option(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return tuple(_check_scalar(entry) for entry in value)
+    return _check_scalar(value)
+
+
 def _check_name(value: str) -> str:
     if re.fullmatch(NAME_PATTERN, value) is None:
-        raise Fault(
+        raise RefusedError(
             f"`{value}` is no name",
             "A name begins with a lower-case letter and goes on with lower-case letters, digits "
             "and `_`, at most 63 characters in all.",
@@ -130,8 +154,8 @@ def _read_time(value: object) -> object:
         try:
             return to_utc(value)
         except ValueError as error:
-            raise Fault(f"is no time: {error}") from None
-    raise Fault("must be an ISO date or time", "Write one such as 2026-02-02T06:00Z.")
+            raise RefusedError(f"is no time: {error}") from None
+    raise RefusedError("must be an ISO date or time", "Write one such as 2026-02-02T06:00Z.")
 
 
 def _read_duration(value: object) -> object:
@@ -139,7 +163,7 @@ def _read_duration(value: object) -> object:
         return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Fault(
+        raise RefusedError(
             f"must be a length of time, not {shown(value)}",
             "Write a whole number with a unit: 30s, 30m, 6h, 90d or 2w.",
         )
@@ -158,7 +182,7 @@ def _check_every(value: str) -> str:
         parse_every(value)
     except ValueError as error:
         message, _, cure = str(error).partition("; ")
-        raise Fault(message, f"{cure[:1].upper()}{cure[1:]}.") from None
+        raise RefusedError(message, f"{cure[:1].upper()}{cure[1:]}.") from None
     return value
 
 
@@ -166,23 +190,28 @@ def check_location(value: str) -> str:
     """Refuse a path or URI that leads out of its folder, or into a store nobody asked for.
 
     Raises:
-        Fault: In those cases, and for an empty path.
+        RefusedError: In those cases, and for an empty path.
     """
     scheme, separator, rest = value.partition("://")
     if not value.strip() or "\0" in value:
-        raise Fault("must be a path, not an empty text")
+        raise RefusedError("must be a path, not an empty text")
     if separator and scheme not in _SCHEMES:
-        raise Fault(
+        raise RefusedError(
             f"scheme `{scheme}://` is not supported",
             f"Use a path, or one of {', '.join(f'{known}://' for known in _SCHEMES)}.",
         )
     if ".." in (rest if separator else value).replace("\\", "/").split("/"):
-        raise Fault(
+        raise RefusedError(
             f"`{value}` leads out of its folder with `..`",
             "Write a path below the project's folder, an absolute path, or name the folder by an "
             "environment variable: ${NAME}/file.csv.",
         )
     return value
+
+
+def has_variable(value: str) -> bool:
+    """Return whether an environment variable stands in a text, left there by a static check."""
+    return "${" in value
 
 
 def shown(value: object) -> str:
@@ -208,7 +237,19 @@ def shown(value: object) -> str:
             return f"`{short if len(short) <= 60 else short[:57] + '...'}`"
 
 
-Name = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+# The checks come before the unions, whose branches would each complain.
+Scalar = Annotated[str | int | float | bool | None, BeforeValidator(_check_scalar)]
+"""A text, a number, true or false, or nothing."""
+
+Option = Annotated[
+    str | int | float | bool | tuple[str | int | float | bool | None, ...] | None,
+    BeforeValidator(_check_option),
+]
+"""A scalar or a list of scalars."""
+
+Name = Annotated[
+    str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": NAME_PATTERN})
+]
 """A name that is safe as a folder, a table and a task id."""
 
 Time = Annotated[

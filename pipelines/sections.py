@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipelines.errors import closest
 from pipelines.records import (
     Count,
     Duration,
     Every,
-    Fault,
     Level,
     Location,
     Many,
     Name,
+    Option,
     Record,
+    RefusedError,
     Share,
     Time,
     check_location,
+    has_variable,
     one_of,
 )
 
-MODELS = ("popularity", "item_knn", "transformer", "gnn")
 BASELINE = "popularity"
+_KnownModel = Literal["popularity", "item_knn", "transformer", "gnn"]
+MODELS: tuple[str, ...] = get_args(_KnownModel)
 METRICS = ("ndcg", "recall", "precision", "mrr", "hit_rate")
 """Metrics of one user's list, written with a cut such as `ndcg@10`."""
 
@@ -39,7 +41,6 @@ _RAY = re.compile(r"auto|ray://\S+|[\w.-]+:\d+")
 _TRACKING = re.compile(r"(sqlite:///|https?://|file:|postgresql(\+\w+)?://|mysql(\+\w+)?://)\S+")
 
 ModelName = Annotated[str, AfterValidator(one_of(MODELS, "model"))]
-Scalar = str | int | float | bool | None
 
 
 class Schedule(Record):
@@ -69,12 +70,12 @@ def _check_strength(value: object) -> object:
     if isinstance(value, bool) or (
         value not in ("watch", "value") and not isinstance(value, int | float)
     ):
-        raise Fault(
+        raise RefusedError(
             "must be a number from 0 to 1, `watch` or `value`",
             "`watch` is the watched share of the item, `value` the rating divided by rating_max.",
         )
     if isinstance(value, int | float) and not 0 <= value <= 1:
-        raise Fault(f"must be from 0 to 1, not `{value}`")
+        raise RefusedError(f"must be from 0 to 1, not `{value}`")
     return value
 
 
@@ -113,12 +114,14 @@ class Label(Record):
 class Features(Record):
     """What is computed from the tables."""
 
-    history: Duration = Field(timedelta(days=90), description="How far back features look.")
+    history: Duration = Field(
+        "90d", validate_default=True, description="How far back features look."
+    )
     training_window: Duration = Field(
-        timedelta(days=90), description="How far back examples for training reach."
+        "90d", validate_default=True, description="How far back examples for training reach."
     )
     session_gap: Duration = Field(
-        timedelta(minutes=30), description="A longer pause begins a new session."
+        "30m", validate_default=True, description="A longer pause begins a new session."
     )
     sequence_length: Count = Field(200, description="Events kept of each user's history.")
     similar_items: Count = Field(20, description="Neighbours of each item in the graph.")
@@ -127,12 +130,19 @@ class Features(Record):
     categories: dict[str, str] = Field({}, description="Tag to category; else the first category.")
 
 
+def _any_option(schema: dict[str, Any]) -> None:
+    """Describe a choice as a file writes it: options stand beside the size."""
+    schema["additionalProperties"] = schema["properties"].pop("options")["additionalProperties"]
+
+
 class ModelChoice(Record):
     """A model with its size and the options that differ from that size."""
 
+    model_config = ConfigDict(json_schema_extra=_any_option)
+
     size: Name = Field("small", description="A size of configs/models/<name>.yaml.")
-    options: dict[str, Scalar | tuple[Scalar, ...]] = Field(
-        {}, description="Options that differ from the size."
+    options: dict[str, Option] = Field(
+        {}, description="Every key but `size` is an option of the model that differs from its size."
     )
 
     @model_validator(mode="before")
@@ -143,31 +153,40 @@ class ModelChoice(Record):
         if not isinstance(value, dict):
             return value
         size = {"size": value["size"]} if "size" in value else {}
-        options = {
-            key: tuple(option) if isinstance(option, list) else option
-            for key, option in value.items()
-            if key != "size"
-        }
+        options = {key: option for key, option in value.items() if key != "size"}
         return {**size, "options": options}
 
 
 def _check_models(models: dict[str, ModelChoice]) -> dict[str, ModelChoice]:
     if BASELINE not in models:
-        raise Fault(
+        raise RefusedError(
             f"`{BASELINE}` is missing",
             f"Add `{BASELINE}`: it is the baseline that the gate holds every model against.",
         )
     return models
 
 
-Models = Annotated[dict[ModelName, ModelChoice], AfterValidator(_check_models)]
+# A list is made a mapping before layers merge; an editor must know it none the less.
+Models = Annotated[
+    dict[ModelName, ModelChoice],
+    BeforeValidator(
+        lambda value: value,
+        json_schema_input_type=dict[_KnownModel, ModelChoice]
+        | list[_KnownModel | dict[_KnownModel, ModelChoice]],
+    ),
+    AfterValidator(_check_models),
+]
 
 
 class Evaluation(Record):
     """How models are judged: on the last stretch of time, which none of them has seen."""
 
-    valid: Duration = Field(timedelta(days=1), description="Stretch before `test`, to stop early.")
-    test: Duration = Field(timedelta(days=1), description="Last stretch before the interval's end.")
+    valid: Duration = Field(
+        "1d", validate_default=True, description="Stretch before `test`, to stop early."
+    )
+    test: Duration = Field(
+        "1d", validate_default=True, description="Last stretch before the interval's end."
+    )
     k: Many[Count] = Field((5, 10, 20, 50), min_length=1, description="Lengths of judged lists.")
     bootstrap: Count = Field(1000, description="Resamples of the users for an interval.")
     confidence: Level = Field(0.95, description="Confidence of the intervals.")
@@ -180,7 +199,7 @@ def _check_metric(value: str) -> str:
     if name not in METRICS or not at or not re.fullmatch(r"[1-9]\d*", cut):
         hint = closest(name, METRICS).strip()
         listed = f"Write one of {', '.join(METRICS)} with a list's length, such as ndcg@10."
-        raise Fault(f"unknown metric `{value}`", f"{hint} {listed}".strip())
+        raise RefusedError(f"unknown metric `{value}`", f"{hint} {listed}".strip())
     return value
 
 
@@ -218,7 +237,7 @@ class Candidates(Record):
         None, description="Model to weight; equal weights of all but the baseline when not given."
     )
     active_within: Duration = Field(
-        timedelta(days=30), description="Users without an event for longer get no list."
+        "30d", validate_default=True, description="Users without an event for longer get no list."
     )
     similar_items: Count = Field(20, description="Similar items of each item.")
     batch: Count = Field(1024, description="Users scored at a time.")
@@ -226,16 +245,16 @@ class Candidates(Record):
 
 def _matching(pattern: re.Pattern[str], noun: str, examples: str) -> AfterValidator:
     def check(value: str) -> str:
-        if pattern.fullmatch(value) is None:
-            raise Fault(f"is no {noun}", f"Write such as {examples}.")
+        if pattern.fullmatch(value) is None and not has_variable(value):
+            raise RefusedError(f"is no {noun}", f"Write such as {examples}.")
         return value
 
     return AfterValidator(check)
 
 
 def _check_tracking(value: str) -> str:
-    if _TRACKING.fullmatch(value) is None:
-        raise Fault(
+    if _TRACKING.fullmatch(value) is None and not has_variable(value):
+        raise RefusedError(
             "is no address of MLflow",
             "Write such as sqlite:///mlruns/mlflow.db or http://127.0.0.1:5000.",
         )

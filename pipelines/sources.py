@@ -7,13 +7,23 @@ time, is refused by the type. Shorthands (a column's name alone) become the long
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipelines.intervals import text
-from pipelines.records import Count, Fault, Location, Many, Record, Share, Time, one_of
+from pipelines.records import (
+    Count,
+    Location,
+    Many,
+    Record,
+    RefusedError,
+    Scalar,
+    Share,
+    Time,
+    one_of,
+)
 
 EVENT_TYPES = (
     "impression",
@@ -28,10 +38,12 @@ EVENT_TYPES = (
     "follow",
 )
 
+INFERRED = "x-inferred"
+"""Marks, in a field's schema, a required value that is found out where it is not given."""
+
 _SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dat": "csv", ".parquet": "parquet"}
 
 EventType = Annotated[str, AfterValidator(one_of(EVENT_TYPES, "event type"))]
-Constant = str | int | float | bool
 Unit = Literal["s", "ms", "us", "iso"]
 
 
@@ -39,12 +51,12 @@ class Column(Record):
     """A column of a table: the source column that fills it, or one value for all rows."""
 
     from_: str | None = Field(None, alias="from", min_length=1, description="The source column.")
-    constant: Constant | None = Field(None, description="One value for all rows.")
+    constant: Scalar = Field(None, description="One value for all rows.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.from_ is None) == (self.constant is None):
-            raise Fault(
+            raise RefusedError(
                 "needs either `from` or `constant`", "Write {from: COLUMN} or {constant: VALUE}."
             )
         return self
@@ -107,7 +119,9 @@ class EventColumns(Columns):
     user_id: Plain = Field(description="Who did it.")
     item_id: Plain = Field(description="With what.")
     timestamp: Moment = Field(description="When.")
-    event_id: Plain | None = Field(None, description="Its own id; derived from the row without one.")
+    event_id: Plain | None = Field(
+        None, description="Its own id; derived from the row without one."
+    )
     value: Number | None = Field(None, description="A rating.")
     watch_seconds: Number | None = Field(None, description="Time spent watching, seconds.")
     position: Number | None = Field(None, description="Place in the list that was shown, from 1.")
@@ -140,7 +154,9 @@ class UserColumns(Columns):
     """Columns of `users`."""
 
     user_id: Plain = Field(description="The user.")
-    created_at: Moment | None = Field(None, description="When they came; unknown means always there.")
+    created_at: Moment | None = Field(
+        None, description="When they came; unknown means always there."
+    )
     trust_score: Number | None = Field(None, description="Trust in what they publish.")
     interests: Plain | None = Field(None, description="Topic to strength.")
     content_type_preferences: Plain | None = Field(None, description="Item type to strength.")
@@ -161,11 +177,12 @@ class Files(Record):
     """Files of one shape."""
 
     path: Location = Field(
-        description="A file, a glob such as data/log/*.csv, or a folder; below the project's folder, "
-        "absolute, or a URI. ${NAME} stands for an environment variable."
+        description="A file, a glob such as data/log/*.csv, or a folder; below the "
+        "project's folder, absolute, or a URI. ${NAME} stands for an environment variable."
     )
     format: Literal["csv", "parquet"] = Field(
-        description="csv or parquet; from the path's suffix when not given."
+        description="csv or parquet; not needed where the path's suffix tells.",
+        json_schema_extra={INFERRED: "by suffix"},
     )
     delimiter: str = Field(",", min_length=1, description="Between the values of a CSV line.")
     header: bool = Field(
@@ -176,7 +193,11 @@ class Files(Record):
     @model_validator(mode="before")
     @classmethod
     def _format_from_suffix(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "format" in value or not isinstance(value.get("path"), str):
+        if (
+            not isinstance(value, dict)
+            or "format" in value
+            or not isinstance(value.get("path"), str)
+        ):
             return value
         name = value["path"].lower().rsplit("/", 1)[-1].removesuffix(".gz")
         found = next((f for suffix, f in _SUFFIXES.items() if name.endswith(suffix)), None)
@@ -233,13 +254,14 @@ class EventTypeRule(Record):
     def _one_form(self) -> Self:
         cure = (
             "Write one type for all rows (`event_type: rating`), a column with its values "
-            "({column: kind, map: {buy: click}}), or flags ({always: view, flags: {like: is_like}})."
+            "({column: kind, map: {buy: click}}), or flags ({always: view, "
+            "flags: {like: is_like}})."
         )
         by_row = self.always is not None or bool(self.flags)
         if by_row == (self.column is not None):
-            raise Fault("needs either `always` and `flags`, or `column`", cure)
+            raise RefusedError("needs either `always` and `flags`, or `column`", cure)
         if self.map and self.column is None:
-            raise Fault("has a `map` but no `column`", cure)
+            raise RefusedError("has a `map` but no `column`", cure)
         return self
 
     def produced(self) -> tuple[str, ...] | None:
@@ -297,7 +319,9 @@ class Demo(Record):
     items: int = Field(1200, ge=100, description="Items at the end of the period.")
     days: Count = Field(28, description="Length of the period, days.")
     start: Time = Field(
-        datetime(2026, 1, 5, tzinfo=UTC), description="Its first instant, a midnight in UTC."
+        "2026-01-05T00:00Z",
+        validate_default=True,
+        description="Its first instant, a midnight in UTC.",
     )
     events_per_user_day: float = Field(
         6.0, ge=1, le=200, description="Mean number of events of a user on an active day."
@@ -319,13 +343,13 @@ class Demo(Record):
     @model_validator(mode="after")
     def _within_the_period(self) -> Self:
         if self.start.time() != datetime.min.time():
-            raise Fault(
+            raise RefusedError(
                 f"`start` is {text(self.start)}, no midnight in UTC",
                 "Write a date, such as 2026-01-05.",
             )
         end = self.start + timedelta(days=self.days)
         if self.drift_at is not None and not self.start < self.drift_at < end:
-            raise Fault(
+            raise RefusedError(
                 f"`drift_at` is {text(self.drift_at)}, outside the period from {text(self.start)} "
                 f"to {text(end)}",
                 "Write a time inside it, or `drift: none`.",
@@ -353,12 +377,12 @@ class Sources(Record):
     def _one_origin(self) -> Self:
         tables = [name for name in ("events", "items", "users", "follows") if getattr(self, name)]
         if self.demo is not None and tables:
-            raise Fault(
+            raise RefusedError(
                 f"has both `demo` and {', '.join(f'`{name}`' for name in tables)}",
                 "The simulator fills all four tables: keep one of the two.",
             )
         if self.demo is None and not self.events:
-            raise Fault(
+            raise RefusedError(
                 "`events` is missing",
                 "Write events: {path: ..., columns: {user_id: ..., item_id: ..., timestamp: ...}, "
                 "event_type: ...}, or demo: {} for the built-in simulator.",

@@ -15,10 +15,11 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from pipelines.checks import CHECKS
-from pipelines.document import Node, Step, display_name, read_document
+from pipelines.document import Node, Step, display_name, parse, read_document
 from pipelines.errors import Problem, SpecError, UsageError, closest
 from pipelines.merge import expand, merge, parse_setting
 from pipelines.records import Name, Record
+from pipelines.references import contract_findings, model_findings
 from pipelines.sections import (
     MODELS,
     Candidates,
@@ -123,6 +124,10 @@ def read_pipeline(
     """Read a pipeline and collect its mistakes instead of raising them; see `load_pipeline`.
 
     Args:
+        name_or_path: As there.
+        root: As there.
+        env: As there.
+        sets: As there.
         variables: Whether an unset environment variable is a mistake.
     """
     path = find_pipeline(name_or_path, root)
@@ -142,10 +147,10 @@ def read_pipeline(
         return Draft(None, None, frozenset(Pipeline.model_fields), tuple(problems))
 
     tree, problems = expand(merge(_with_default_models(layers)), _may_expand, required=variables)
-    return _check(tree, problems)
+    return _check(tree, problems, root)
 
 
-def _check(tree: Node, problems: list[Problem]) -> Draft:
+def _check(tree: Node, problems: list[Problem], root: Path) -> Draft:
     values = tree.plain()
     wrong: frozenset[str] = frozenset()
     try:
@@ -157,12 +162,28 @@ def _check(tree: Node, problems: list[Problem]) -> Draft:
         pipeline = Pipeline.model_validate({**_STAND_IN, **sound})
     for sections, check in CHECKS:
         if not sections & wrong:
-            problems += [
-                problem_at(tree, finding.path, finding.message, finding.cure)
-                for finding in check(pipeline)
-            ]
+            problems += [problem_at(tree, *finding) for finding in check(pipeline)]
+    for section, look in (("models", model_findings), ("contracts", contract_findings)):
+        if section not in wrong:
+            findings, others = look(getattr(pipeline, section), root)
+            problems += [problem_at(tree, *finding) for finding in findings] + others
     pipeline._tree = tree
     return Draft(tree, pipeline, wrong, tuple(in_file_order(problems)))
+
+
+def read_environment(env: str, *, root: Path) -> list[Problem]:
+    """Return the mistakes of an environment's file by itself, over a pipeline of defaults."""
+    path = root / ENVIRONMENTS / f"{env}.yaml"
+    name = display_name(path, root)
+    try:
+        layer = _models_as_mapping(read_document(path, root=root))
+    except SpecError as error:
+        return list(error.problems)
+    stand_in = parse("pipeline: unnamed\nsources: {demo: {}}", "stand-in")
+    tree, problems = expand(
+        merge(_with_default_models([stand_in, layer])), _may_expand, required=False
+    )
+    return [problem for problem in _check(tree, problems, root).problems if problem.file == name]
 
 
 def find_pipeline(name_or_path: str, root: Path) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from pipelines.document import Node, Step
+from pipelines.document import Node, Origin, Step
 from pipelines.errors import Problem, closest
 from pipelines.merge import dotted
-from pipelines.records import Fault, UnknownKeyFault, shown
+from pipelines.records import RefusedError, RefusedKeyError, shown
 
 _WANTED = {
     "int_type": "a whole number",
@@ -33,6 +33,14 @@ _BOUNDS = {
 }
 
 
+class Finding(NamedTuple):
+    """A mistake at a path of a typed record, found after its types were checked."""
+
+    path: tuple[Step, ...]
+    message: str
+    cure: str = ""
+
+
 def problems_of(error: ValidationError, tree: Node) -> list[Problem]:
     """Locate every error of a validation in the document that was validated."""
     problems = []
@@ -45,7 +53,7 @@ def problems_of(error: ValidationError, tree: Node) -> list[Problem]:
 
 def problem_at(tree: Node, path: Sequence[Step], message: str, cure: str = "") -> Problem:
     """Return a problem with the value at a path, or at its nearest ancestor that was written."""
-    return tree.nearest(path).at.problem(f"{_subject(path)}{message}", cure)
+    return _at(tree.nearest(path), tree).problem(f"{_subject(path)}{message}", cure)
 
 
 def in_file_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -61,15 +69,17 @@ def _problem(item: Any, tree: Node) -> Problem:
     context = item.get("ctx", {})
     if kind == "value_error":
         fault = context["error"]
-        cure = fault.cure if isinstance(fault, Fault) else ""
-        if isinstance(fault, UnknownKeyFault):
-            where = f"{_subject(path[:-1])}{fault}"
-            return (node.key_at or node.at).problem(where, cure)
+        cure = fault.cure if isinstance(fault, RefusedError) else ""
+        if isinstance(fault, RefusedKeyError):
+            parent = tree.nearest(path[:-1])
+            at = parent.at if parent is tree else parent.key_at or parent.at
+            if not fault.known:
+                at = node.key_at or node.at
+            return at.problem(f"{_subject(path[:-1])}{fault}", cure)
         return _at(node, tree).problem(f"{_subject(path)}{fault}", cure)
-    if kind == "missing":
-        at = node.key_at or node.at
-        return at.problem(f"{_subject(path[:-1])}`{path[-1]}` is missing", f"Add `{path[-1]}: ...`.")
-    return node.at.problem(f"{_subject(path)}{_message(item, context)}", _cure(kind, value, context))
+    return node.at.problem(
+        f"{_subject(path)}{_message(item, context)}", _cure(kind, value, context)
+    )
 
 
 def _written(loc: Sequence[Step], tree: Node) -> tuple[Step, ...]:
@@ -89,13 +99,22 @@ def _written(loc: Sequence[Step], tree: Node) -> tuple[Step, ...]:
 
 def _is_marker(step: Step) -> bool:
     """Whether a part of a location is pydantic's own name for a branch of a union or a key."""
-    return isinstance(step, int) or re.fullmatch(r"[a-z_]+", step) is None or step in {
-        "str", "int", "float", "bool", "none",
-    }
+    return (
+        isinstance(step, int)
+        or re.fullmatch(r"[a-z_]+", step) is None
+        or step
+        in {
+            "str",
+            "int",
+            "float",
+            "bool",
+            "none",
+        }
+    )
 
 
-def _at(node: Node, tree: Node) -> Any:
-    """A scalar is pointed at itself, a mapping by its key."""
+def _at(node: Node, tree: Node) -> Origin:
+    """Point at a scalar itself, at a mapping or list by its key."""
     if isinstance(node.value, dict | list) and node is not tree and node.key_at is not None:
         return node.key_at
     return node.at
@@ -118,8 +137,10 @@ def _message(item: Any, context: Any) -> str:
         return "must not be empty"
     if kind == "finite_number":
         return f"must be a finite number, not {shown(value)}"
-    if kind.startswith("union_tag"):
-        return "is not one of the known forms"
+    if kind == "union_tag_invalid":
+        return f"unknown {_tag_key(context)} `{context['tag']}`"
+    if kind == "union_tag_not_found":
+        return f"`{_tag_key(context)}` is missing"
     message: str = item["msg"]
     return f"{message[:1].lower()}{message[1:]}"
 
@@ -134,11 +155,21 @@ def _cure(kind: str, value: Any, context: Any) -> str:
             return f"Write {float(value):g}." if "float" in kind else f"Write {int(value)}."
         except ValueError:
             return ""
+    if kind == "union_tag_invalid":
+        known = re.findall(r"'([^']*)'", context["expected_tags"])
+        return f"{closest(str(context['tag']), known)} Known: {', '.join(known)}.".strip()
+    if kind == "union_tag_not_found":
+        return f"Begin with {{{_tag_key(context)}: ..., ...}}."
     if kind == "tuple_type":
         return "Write [a, b]."
     if kind in ("model_type", "dict_type"):
         return "Write `key: value` lines below it, or {key: value}."
     return ""
+
+
+def _tag_key(context: Any) -> str:
+    key: str = context["discriminator"].strip("'")
+    return key
 
 
 def _choices(context: Any) -> list[str]:

@@ -80,6 +80,34 @@ class ItemLists:
         return ItemLists(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
 
 
+def check_scores(
+    score_BN: np.ndarray, *, model: str, user_ids: np.ndarray, item_ids: np.ndarray
+) -> None:
+    """Refuses scores of a model that cannot be ranked.
+
+    Raises:
+        ScoreError: A wrong shape, or a score that is NaN or +inf, with its user and item.
+    """
+    if score_BN.shape != (len(user_ids), len(item_ids)):
+        msg = (
+            f"model {model!r} gave scores of shape {score_BN.shape} for {len(user_ids)} users and "
+            f"{len(item_ids)} items; it must give one score for each user and item"
+        )
+        raise ScoreError(msg)
+    # A sum is finite or -inf unless it meets a NaN or +inf: one pass, and no mask of (B, N).
+    total_B = score_BN.sum(axis=1, dtype=np.float64)
+    if (np.isfinite(total_B) | np.isneginf(total_B)).all():
+        return
+    broken_BN = np.isnan(score_BN) | np.isposinf(score_BN)
+    row, item = np.argwhere(broken_BN)[0]
+    msg = (
+        f"model {model!r} scored {score_BN[row, item]} for user {str(user_ids[row])!r} and item "
+        f"{str(item_ids[item])!r} ({broken_BN.sum()} such scores); a score must be a finite "
+        "number, or -inf for an item that the model does not know"
+    )
+    raise ScoreError(msg)
+
+
 def top_k(
     score_UN: np.ndarray, k: int, exclude: ItemLists | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -153,8 +181,8 @@ class _Search:
     exclude: ItemLists | None
     batch: int
     block: int
-    codes_UK: np.ndarray
-    scores_UK: np.ndarray
+    codes: np.ndarray
+    scores: np.ndarray
 
     @classmethod
     def over(cls, users: int, items: int, k: int, exclude: ItemLists | None) -> _Search:
@@ -172,8 +200,8 @@ class _Search:
             batch=max(_MIN_ROWS, _BUFFER_BYTES // (4 * items)),
             # The work is N / R maxima and about R * K scores; maxima cost twice as much each.
             block=max(1, math.isqrt(items // (2 * k))),
-            codes_UK=np.full((users, k), -1, np.int32),
-            scores_UK=np.full((users, k), -np.inf, np.float32),
+            codes=np.full((users, k), -1, np.int32),
+            scores=np.full((users, k), -np.inf, np.float32),
         )
 
     def run(self, score: Callable[[int, np.ndarray], None]) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +214,7 @@ class _Search:
         threads = max((pool["num_threads"] for pool in blas.info()), default=1)
 
         def work(thread: int) -> None:
-            users, blocks = len(self.codes_UK), -(-self.items // self.block)
+            users, blocks = len(self.codes), -(-self.items // self.block)
             rows = min(self.batch, users)
             buffer_BRS = np.empty((rows, self.block, blocks), np.float32)
             for start in range(thread * self.batch, users, threads * self.batch):
@@ -196,12 +224,12 @@ class _Search:
 
         with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, range(threads)))
-        return self.codes_UK, self.scores_UK
+        return self.codes, self.scores
 
     def select(self, start: int, score_BRS: np.ndarray) -> None:
         """Writes the lists of the users from `start` on; overwrites the scores left out."""
         rows, block, blocks = score_BRS.shape
-        k = self.codes_UK.shape[1]
+        k = self.codes.shape[1]
         score_BP = score_BRS.reshape(rows, -1)
         score_BP[:, self.items :] = -np.inf
         if self.exclude is not None:
@@ -211,7 +239,9 @@ class _Search:
         best_BS = score_BRS.max(axis=1)
         if np.isnan(best_BS).any():
             row, item = np.argwhere(np.isnan(score_BP))[0]
-            msg = f"the score of item code {item} for user row {start + row} is NaN; NaN has no rank"
+            msg = (
+                f"the score of item code {item} for user row {start + row} is NaN; NaN has no rank"
+            )
             raise ScoreError(msg)
         floor_B = np.full(rows, -np.inf, np.float32)
         if blocks > k:
@@ -229,8 +259,8 @@ class _Search:
         key_BK = np.sort(key_BX[:, -k:], axis=1)[:, ::-1]
         item_BK, score_BK = _unpack(key_BK)
         listed = np.s_[start : start + rows, : key_BK.shape[1]]
-        self.scores_UK[listed] = score_BK
-        self.codes_UK[listed] = np.where(score_BK == -np.inf, -1, item_BK)
+        self.scores[listed] = score_BK
+        self.codes[listed] = np.where(score_BK == -np.inf, -1, item_BK)
 
 
 def _pack(score: np.ndarray, code: np.ndarray) -> np.ndarray:

@@ -405,14 +405,15 @@ def validate(rule: Rule, frame: DataFrame, references: Mapping[str, DataFrame], 
     if rule.name not in RULES:
         raise RuleError(f"{where}: unknown rule{_suggest(rule.name, sorted(RULES))}")
     kind = RULES[rule.name]
-    missing = [name for name in kind.required if name not in rule.args]
+    missing = [name for name in kind.required if rule.args.get(name) is None]
     if missing:
         raise RuleError(f"{where}: add {', '.join(f'`{name}`' for name in missing)}")
     if rule.on_fail == "quarantine" and not kind.row_rule:
         raise RuleError(f"{where}: no single row breaks it; use on_fail: block or warn")
     if rule.mostly < 1.0 and (rule.on_fail == "quarantine" or not kind.row_rule):
         raise RuleError(f"{where}: `mostly` is for row rules with on_fail: block or warn")
-    if rule.name in {"between", "row_count"} and not {"min", "max"} & set(rule.args):
+    limits = [rule.args.get(limit) for limit in ("min", "max")]
+    if rule.name in {"between", "row_count"} and limits == [None, None]:
         raise RuleError(f"{where}: add `min`, `max` or both")
     if kind.build is None:
         return

@@ -17,7 +17,6 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
-from transforms.digest import hashable
 from transforms.schemas import EVENT_TYPES, REQUIRED, struct
 from transforms.sources import CORRUPT_ROW, SourceError, quoted
 
@@ -177,8 +176,11 @@ def event_types(df: DataFrame, rule: EventTypeRule) -> DataFrame:
         is_set = F.coalesce(text.try_cast("double") != 0, text.try_cast("boolean"))
         types.append(F.when(is_set, name))
         fault = fault | (text.isNotNull() & is_set.isNull())
-    return df.select("*", F.explode(F.array_compact(F.array(*types))).alias(_EVENT_TYPE),
-                     fault.alias(_FLAG_FAULT))
+    return df.select(
+        "*",
+        F.explode(F.array_compact(F.array(*types))).alias(_EVENT_TYPE),
+        fault.alias(_FLAG_FAULT),
+    )
 
 
 def collect_lists(
@@ -211,11 +213,20 @@ def collect_lists(
         faults.append(F.when(raw.isNotNull() & moment.isNull(), "parse:tag_times"))
     key = F.col(quoted(collected.key)).cast("string")
     value = F.col(quoted(collected.value)).cast("string")
-    faults += [F.when(key.isNull(), "required:item_id"), F.when(value.isNull(), f"required:{target}")]
-    row = F.to_json(F.struct(*[F.col(quoted(name)) for name in sources]),
-                    {"ignoreNullFields": "false"})
-    typed = rows.select(key.alias("item_id"), value.alias("value"), moment.alias("time"),
-                        row.alias("row"), F.coalesce(*faults).alias("rule"))
+    faults += [
+        F.when(key.isNull(), "required:item_id"),
+        F.when(value.isNull(), f"required:{target}"),
+    ]
+    row = F.to_json(
+        F.struct(*[F.col(quoted(name)) for name in sources]), {"ignoreNullFields": "false"}
+    )
+    typed = rows.select(
+        key.alias("item_id"),
+        value.alias("value"),
+        moment.alias("time"),
+        row.alias("row"),
+        F.coalesce(*faults).alias("rule"),
+    )
     entries = (
         typed.filter("rule IS NULL")
         .groupBy("item_id", "value")
@@ -247,11 +258,21 @@ def deduplicate(df: DataFrame, table: str) -> tuple[DataFrame, Observation]:
     if table == "events":
         rest = [name for name in df.columns if name not in {"event_id", "timestamp"}]
         first = F.min(F.struct("timestamp", *rest)).alias("first")
-        return df.groupBy("event_id").agg(first).select("event_id", "first.*").select(df.columns), observed
+        return df.groupBy("event_id").agg(first).select("event_id", "first.*").select(
+            df.columns
+        ), observed
     if table == "follows":
         pairs = df.filter("follower_id != followee_id").groupBy("follower_id", "followee_id")
         return pairs.agg(earliest("since").alias("since")), observed
-    digest = F.xxhash64(*[hashable(df, column) for column in df.columns])
+    # Spark hashes no maps, but arrays of entries.
+    digest = F.xxhash64(
+        *[
+            F.array_sort(F.map_entries(one.name))
+            if isinstance(one.dataType, T.MapType)
+            else one.name
+            for one in df.schema.fields
+        ]
+    )
     key = REQUIRED[table][0]
     unique = df.withColumn("__digest", digest).dropDuplicates([key, "__digest"]).drop("__digest")
     return unique, observed

@@ -113,7 +113,9 @@ def reading(what: str) -> Iterator[None]:
 
 
 def _read_failure(error: str, what: str) -> str | None:
-    named = re.search(r"(?:reading file|footer for file:?)\s*(?:FileStatus\{path=)?(\S+?)[;,.\s]*(?:\s|$)", error)
+    named = re.search(
+        r"(?:reading file|footer for file:?)\s*(?:FileStatus\{path=)?(\S+?)[;,.\s]*(?:\s|$)", error
+    )
     file = named[1].removeprefix("file://") if named else what
     if "CSV header does not conform" in error:
         # The header of the first file stands for all; another order would shift every value.
@@ -192,7 +194,12 @@ def _read_csv(
 
 
 def _require_columns(
-    df: DataFrame, named: str, wanted: Collection[str], format: str, delimiter: str, header: bool  # noqa: A002
+    df: DataFrame,
+    named: str,
+    wanted: Collection[str],
+    format: str,
+    delimiter: str,
+    header: bool,  # noqa: A002
 ) -> None:
     columns = [name for name in df.columns if name != CORRUPT_ROW]
     missing = [name for name in dict.fromkeys(wanted) if name not in columns]
@@ -201,8 +208,10 @@ def _require_columns(
     if format == "csv" and len(columns) == 1 and len(set(wanted)) > 1:
         line = columns[0] if header else str((df.first() or [""])[0])
         likely = next((shown for mark, shown in _rank_delimiters(line) if mark != delimiter), None)
-        cure = f"The delimiter looks like {likely}: set `delimiter: {likely}`." if likely else (
-            "Set `delimiter` to what separates the fields."
+        cure = (
+            f"The delimiter looks like {likely}: set `delimiter: {likely}`."
+            if likely
+            else ("Set `delimiter` to what separates the fields.")
         )
         raise SourceError(
             f"{named}: with the delimiter {_DELIMITERS.get(delimiter, repr(delimiter))} every line "
@@ -212,7 +221,9 @@ def _require_columns(
     shown = ", ".join(columns[:_COLUMNS_SHOWN])
     if len(columns) > _COLUMNS_SHOWN:
         shown += f" and {len(columns) - _COLUMNS_SHOWN} more"
-    lines = [f"{named}: {len(missing)} mapped column{'s are' if len(missing) > 1 else ' is'} missing."]
+    lines = [
+        f"{named}: {len(missing)} mapped column{'s are' if len(missing) > 1 else ' is'} missing."
+    ]
     lines += [f"  `{name}` is not in the source.{suggestion(name, columns)}" for name in missing]
     raise SourceError("\n".join([*lines, f"  The source has: {shown}."]))
 

@@ -9,6 +9,7 @@ from pipelines.intervals import Interval
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from transforms.interactions import LabelRule
 
 SINCE = {"events": "timestamp", "items": "created_at", "users": "created_at", "follows": "since"}
 """The column that says since when a row of a base table is true."""
@@ -28,6 +29,17 @@ def as_points(frame: DataFrame, key: str, interval: Interval) -> DataFrame:
 
     table = {"user_id": "users", "item_id": "items"}[key]
     return known(frame, table, interval).select(key, F.lit(interval.end).alias("as_of"))
+
+
+def label_rule(context: StageContext) -> LabelRule:
+    """How strongly each type of event speaks for an item, and from where on it is a positive."""
+    from transforms.interactions import LabelRule
+
+    label = context.project.pipeline.features.label
+    return LabelRule(
+        kind=label.kind, threshold=label.threshold, rating_max=label.rating_max,
+        strengths=label.strengths.model_dump(),
+    )
 
 
 def write_feature_table(

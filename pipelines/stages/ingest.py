@@ -103,11 +103,11 @@ def _from_demo(context: StageContext, start: datetime | None) -> Filled:
     }
     rows = {}
     for table in SOURCE_TABLES:
-        frame = _completed(tables[table](), to_arrow_schema(struct(table)))
+        frame = _completed(tables[table](), to_arrow_schema(struct(table), timezone="UTC"))
         rows[table] = frame.num_rows
         stamp = pa.array([context.interval.end] * frame.num_rows, pa.timestamp("us", tz="UTC"))
         context.replace_all(f"staged_{table}", frame.append_column("interval_end", stamp))
-    context.replace_all("staged_rejects", to_arrow_schema(struct("quarantine")).empty_table())
+    context.replace_all("staged_rejects", to_arrow_schema(struct("quarantine"), timezone="UTC").empty_table())
     return rows, {}, {}
 
 

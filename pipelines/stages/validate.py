@@ -79,13 +79,13 @@ def check_table(
     columns: tuple[str, ...] | None = None,
 ) -> Any:
     """Hold a frame against all contracts of its table, as one."""
-    from transforms.contracts import Contract, check
+    from transforms.contracts import Contract, Rule, check
 
     contracts = context.project.contracts[table]
     contract = Contract(
         table=table,
         allow_empty=any(one.allow_empty for one in contracts),
-        rules=[_rule(rule) for one in contracts for rule in one.rules],
+        rules=tuple(Rule(**rule.plain()) for one in contracts for rule in one.rules),
     )
     if columns is None:
         columns = tuple(
@@ -95,17 +95,6 @@ def check_table(
         )
     return check(frame, contract, interval_end=context.interval.end, references=references,
                  source_columns=columns)
-
-
-def _rule(rule: Any) -> Any:
-    from transforms.contracts import Rule
-
-    args = rule.model_dump()
-    columns = args.pop("columns", None) or ([args.pop("column")] if "column" in args else [])
-    return Rule(
-        name=args.pop("rule"), columns=tuple(columns), on_fail=args.pop("on_fail"),
-        mostly=args.pop("mostly", 1.0), args=args,
-    )
 
 
 def _staged(context: StageContext, table: str) -> DataFrame:

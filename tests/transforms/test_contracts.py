@@ -432,7 +432,10 @@ MISFITS = [
         "are: id, kind, tags, value, rank, vector, at, author, demographics",
     ),
     (_rule("one_of", "kind"), "contract things, rule one_of:kind: add `values`"),
-    (_rule("between", "rank"), "contract things, rule between:rank: add `min`, `max` or both"),
+    (
+        _rule("between", "rank", min=None, max=None),
+        "contract things, rule between:rank: add `min`, `max` or both",
+    ),
     (
         _rule("between", "kind", min=0),
         "contract things, rule between:kind: needs a number, but kind is string",

@@ -202,8 +202,8 @@ def choose_items(
         last = attempt == _ROUNDS - 1
         source_P, session_P = source_B[pending_P], session_B[pending_P]
         if last:
-            # Followed authors have nothing new: the feed falls back to what is popular.
-            source_P = np.where(source_P == NETWORK, POPULAR, source_P)
+            # Followed authors or the niche have nothing new: fall back to what is popular.
+            source_P = np.where(source_P == EXPLORE, EXPLORE, POPULAR)
         user_P1 = sessions.user_S[session_P][:, None]
         item_PC = shelf.draw(rng, sessions, session_P, source_P)
         score_PC = 1.5 * session_affinity(items, sessions, session_P[:, None], item_PC)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipelines.graph import Step
+from pipelines.intervals import Interval
+from pipelines.lake import Lake
+from pipelines.plan import Planner
+from pipelines.state import RunHistory, StageRun, fingerprint
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST = Interval(T0, T0 + timedelta(hours=6))
+SECOND = Interval(FIRST.end, FIRST.end + timedelta(hours=6))
+
+INGEST = Step("ingest", "ingest", "data", "", options={"sources": "a"})
+VALIDATE = Step("validate", "validate", "data", "", needs=("ingest",), writes=("events",))
+FEATURES = Step("user_features", "user_features", "features", "", needs=("validate",),
+                writes=("user_features",))
+CANDIDATES = Step("candidates", "candidates", "publication", "", needs=("user_features",))
+CHAIN = (INGEST, VALIDATE, FEATURES, CANDIDATES)
+
+
+class World:
+    """A lake with its history, and an outside world that can be changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = Lake(str(folder), "shop")
+        self.history = RunHistory(self.lake)
+        self.source = "file 1"
+        self.champions: Mapping[str, str] = {"gnn": "1"}
+
+    def planner(self, interval: Interval) -> Planner:
+        return Planner(self.lake, self.history, interval,
+                       source_digest=lambda: self.source, champions=lambda: self.champions)
+
+    def succeed(self, step: Step, interval: Interval, *, rows: str = "rows") -> None:
+        planner = self.planner(interval)
+        for table in step.writes:
+            self.lake.replace_all(table, pa.table({"a": [1]}), {})
+        self.record(step, interval, "succeeded",
+                    fingerprint(step, interval, planner.inputs(step)), rows)
+
+    def record(self, step: Step, interval: Interval, status: str, mark: str, rows: str) -> None:
+        is_audit = step.kind == "validate"
+        self.history.record(StageRun(
+            run_id="r", pipeline="shop", stage=step.name, interval_start=interval.start,
+            interval_end=interval.end, status=status, fingerprint=mark,
+            started_at=datetime.now(UTC), seconds=1.0, peak_memory_mb=1.0, rows_in=0, rows_out=0,
+            tables_in={}, tables_out={}, spec_hash="s", commit="c",
+            digest=rows if is_audit else "",
+            detail={"dimensions": ["i"], "mapping": "m"} if is_audit else {},
+        ))
+
+    def plan(self, interval: Interval, steps: tuple[Step, ...] = CHAIN) -> dict[str, str]:
+        """Step → why it runs, of those that run."""
+        return {d.step.name: d.reason for d in self.planner(interval).plan(steps) if d.runs}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def finished(world: World) -> World:
+    for step in CHAIN:
+        world.succeed(step, FIRST)
+    return world
+
+
+def test_everything_runs_in_an_empty_lake(world: World) -> None:
+    assert world.plan(FIRST) == {
+        "ingest": "it has not run yet",
+        "validate": "`ingest` runs before it",
+        "user_features": "`validate` runs before it",
+        "candidates": "`user_features` runs before it",
+    }
+
+
+def test_nothing_runs_twice(finished: World) -> None:
+    assert finished.plan(FIRST) == {}
+
+
+def test_history_is_read_back_from_the_table(finished: World) -> None:
+    finished.history = RunHistory(finished.lake)
+    assert [run.stage for run in finished.history.runs] == [step.name for step in CHAIN]
+    assert finished.plan(FIRST) == {}
+
+
+def test_another_interval_has_its_own_history(finished: World) -> None:
+    assert finished.plan(SECOND)["ingest"] == "it has not run yet"
+
+
+def test_a_touched_source_stops_at_equal_rows(finished: World) -> None:
+    finished.source = "file 2"
+    assert finished.plan(FIRST)["ingest"] == "its options, code or inputs changed"
+    finished.succeed(INGEST, FIRST)
+    assert finished.plan(FIRST)["validate"] == "its options, code or inputs changed"
+    finished.succeed(VALIDATE, FIRST, rows="rows")
+    assert finished.plan(FIRST) == {}
+
+
+def test_other_rows_go_on_to_the_features(finished: World) -> None:
+    finished.succeed(VALIDATE, FIRST, rows="other rows")
+    assert list(finished.plan(FIRST)) == ["user_features", "candidates"]
+
+
+def test_a_corrected_interval_makes_later_ones_stale_and_no_earlier_one(finished: World) -> None:
+    for step in CHAIN:
+        finished.succeed(step, SECOND, rows="second")
+    finished.succeed(VALIDATE, FIRST, rows="corrected")
+    assert "user_features" in finished.plan(SECOND)
+    for step in (FEATURES, CANDIDATES):
+        finished.succeed(step, FIRST)
+    finished.succeed(VALIDATE, SECOND, rows="second corrected")
+    assert finished.plan(FIRST) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        pytest.param({"options": {"sources": "b"}}, "ingest", id="options"),
+        pytest.param({"code": ("training",)}, "ingest", id="code"),
+    ],
+)
+def test_a_changed_step_is_stale(finished: World, change: dict[str, object], stale: str) -> None:
+    steps = (replace(INGEST, **change), *CHAIN[1:])
+    assert finished.plan(FIRST, steps)[stale] == "its options, code or inputs changed"
+
+
+def test_a_promotion_by_hand_changes_the_next_publication(finished: World) -> None:
+    finished.champions = {"gnn": "2"}
+    assert finished.plan(FIRST) == {"candidates": "its options, code or inputs changed"}
+
+
+def test_a_failed_attempt_runs_again(finished: World) -> None:
+    finished.record(FEATURES, FIRST, "failed", "x", "")
+    assert finished.plan(FIRST)["user_features"] == "its last attempt failed"
+
+
+def test_a_lost_table_is_made_again(finished: World, tmp_path: Path) -> None:
+    (tmp_path / "shop" / "user_features").rename(tmp_path / "gone")
+    assert finished.plan(FIRST)["user_features"] == "table `user_features` is gone"
+
+
+def test_coverage_counts_one_mapping_alone(finished: World) -> None:
+    assert finished.history.covered_until("m") == FIRST.end
+    assert finished.history.covered_until("another") is None

@@ -1,0 +1,122 @@
+"""Why an item is on a list, in one sentence that is true.
+
+A reason names an item only when the user liked it and the model that put the candidate on the
+list holds the two alike. Otherwise the sentence claims less.
+
+Shape suffixes: B users, K list length, N items of the catalogue, M items the model knows,
+D vector length, H history items looked at, R rows (places of all lists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from training.models.base import Model
+from training.models.item_knn import ItemKNN
+from training.snapshot import Histories, codes_in
+
+MATCHES = "Matches what you watched lately"
+
+_HISTORY = 50
+"""The latest positives a reason is looked for among; older ones would not be remembered."""
+
+_CHUNK_FLOATS = 1 << 23
+"""Floats of gathered vectors held at once (32 MiB)."""
+
+
+def nearest_in_history(model: Model, histories: Histories, item_BK: np.ndarray) -> np.ndarray:
+    """The item of each user's history that the model holds most like each candidate.
+
+    Models with item vectors are asked for the greatest cosine among the user's last 50 positives,
+    item-based collaborative filtering for its own similarity.
+
+    Args:
+        model: The model that speaks for the candidates.
+        histories: B users.
+        item_BK: Codes into `histories.catalogue`, -1 for places to leave alone.
+
+    Returns:
+        (B, K) int32 codes into `histories.catalogue`; -1 where nothing in the history is like the
+        candidate (similarity above 0), or the model has no notion of alike items.
+    """
+    if isinstance(model, ItemKNN):
+        return model.nearest_in_history(histories, item_BK)[0]
+    vector_MD = model.item_vectors()
+    nearest_BK = np.full(item_BK.shape, -1, dtype=np.int32)
+    if vector_MD is None or not len(vector_MD):
+        return nearest_BK
+    unit_MD = unit_vectors(vector_MD)
+    own_N = codes_in(histories.catalogue, model.item_ids)
+    catalogue_M = codes_in(model.item_ids, histories.catalogue)
+    own_BK = np.where(item_BK >= 0, own_N[item_BK], -1)
+    own_BH = _latest(histories.positives(model.item_ids))
+    if not own_BH.shape[1]:
+        return nearest_BK
+    width = own_BK.shape[1] + own_BH.shape[1]
+    step = max(1, _CHUNK_FLOATS // (width * unit_MD.shape[1]))
+    for start in range(0, len(own_BK), step):
+        part = slice(start, start + step)
+        candidate_BK, history_BH = own_BK[part], own_BH[part]
+        likeness_BKH = unit_MD[candidate_BK] @ unit_MD[history_BH].transpose(0, 2, 1)
+        impossible_BKH = (history_BH < 0)[:, None, :] | (candidate_BK < 0)[:, :, None]
+        # An item is no reason for itself.
+        impossible_BKH |= candidate_BK[:, :, None] == history_BH[:, None, :]
+        likeness_BKH[impossible_BKH] = -1.0
+        best_BK = likeness_BKH.argmax(axis=2)
+        alike_BK = np.take_along_axis(likeness_BKH, best_BK[:, :, None], axis=2)[:, :, 0] > 0
+        liked_BK = catalogue_M[np.take_along_axis(history_BH, best_BK, axis=1)]
+        nearest_BK[part] = np.where(alike_BK, liked_BK, -1)
+    return nearest_BK
+
+
+def reason_texts(
+    nearest_R: np.ndarray, popular_R: np.ndarray, titles: Sequence[str | None], popular: str
+) -> pa.Array:
+    """The sentence of each place.
+
+    Args:
+        nearest_R: Code of the history item to name, -1 for none.
+        popular_R: bool, places that popularity filled.
+        titles: Title of each of the N items of the catalogue; None or "" when unknown.
+        popular: What to say of popular items.
+
+    Returns:
+        (R,) string array.
+    """
+    code_X, text_R = np.unique(
+        np.where(popular_R, len(titles), nearest_R), return_inverse=True
+    )  # each text is made once, however often it is used
+    texts = [
+        popular if code == len(titles) else _similar(titles[code] if code >= 0 else None)
+        for code in code_X
+    ]
+    return pa.array(texts, pa.string()).take(pa.array(text_R))
+
+
+def popular_text(window_days: float) -> str:
+    """What to say of items that most people liked in the last `window_days`."""
+    known = {1.0: "Popular today", 7.0: "Popular this week"}
+    return known.get(float(window_days), f"Popular in the last {window_days:g} days")
+
+
+def unit_vectors(vector_MD: np.ndarray) -> np.ndarray:
+    """(M, D) float32 vectors of length 1; vectors of zeros stay as they are."""
+    vector_MD = np.asarray(vector_MD, dtype=np.float32)
+    length_M = np.linalg.norm(vector_MD, axis=1, keepdims=True)
+    return np.divide(vector_MD, length_M, out=np.zeros_like(vector_MD), where=length_M > 0)
+
+
+def _similar(title: str | None) -> str:
+    return f"Similar to {title} that you watched" if title else MATCHES
+
+
+def _latest(positives: Histories) -> np.ndarray:
+    """(B, H) the last positives of each user, latest first, -1 where there are fewer."""
+    length_B = positives.lengths()
+    back_H = np.arange(1, min(_HISTORY, int(length_B.max(initial=0))) + 1)
+    place_BH = positives.offsets[1:, None] - back_H
+    there_BH = back_H <= length_B[:, None]
+    return np.where(there_BH, positives.items[np.where(there_BH, place_BH, 0)], -1)

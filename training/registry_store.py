@@ -1,0 +1,133 @@
+"""The connection to an MLflow store, quick to say when there is none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+_SETTINGS = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Models are safetensors; nothing of ours needs a format that runs code when it is read.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow's own 7 retries of 120 s would let a dead registry hold a run for a quarter of an hour.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+_PING_SECONDS = 4.0
+_PINGS = 2
+
+
+class RegistryUnreachable(ConnectionError):  # noqa: N818 (says the state, as users put it)
+    """The store does not answer; nothing is known about its models."""
+
+
+def configure() -> None:
+    """Settles MLflow's environment, which it reads when it is imported; what is set stays."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def connect(tracking_uri: str) -> Any:
+    """Opens a client, creating the file of an SQLite store and its folder.
+
+    Raises:
+        RegistryUnreachable: The server does not answer within about ten seconds, or the file
+            cannot be created.
+    """
+    with reachable(tracking_uri):
+        if tracking_uri.startswith(("http://", "https://")):
+            _ping(tracking_uri)
+        file = sqlite_file(tracking_uri)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        from mlflow import MlflowClient
+
+        # A new store otherwise prints every migration of its tables.
+        for noisy in ("mlflow.store.db.utils", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file of an SQLite store; None for a server."""
+    prefix = "sqlite:///"
+    return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
+
+
+@contextmanager
+def reachable(tracking_uri: str) -> Iterator[None]:
+    """Turns the ways in which a store can be gone into one error.
+
+    Raises:
+        RegistryUnreachable: Names the store and what to check.
+    """
+    try:
+        yield
+    except RegistryUnreachable:
+        raise
+    except Exception as error:
+        if not _means_unreachable(error):
+            raise
+        raise RegistryUnreachable(
+            f"The model registry {_without_password(tracking_uri)} does not answer: "
+            f"{_first_line(error)}\n  {_what_to_check(tracking_uri)}"
+        ) from error
+
+
+def _means_unreachable(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, MlflowException):
+        return error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"}
+    return isinstance(error, DBAPIError | OSError)
+
+
+def _ping(tracking_uri: str) -> None:
+    """Asks the server whether it is there, before MLflow's patient retries start."""
+    url = f"{tracking_uri.rstrip('/')}/health"
+    for attempt in range(_PINGS):
+        try:
+            with urllib.request.urlopen(url, timeout=_PING_SECONDS):
+                return
+        except urllib.error.HTTPError as error:
+            # A proxy that wants a login answers too; that is MLflow's to settle.
+            if error.code < 500:
+                return
+            if attempt + 1 == _PINGS:
+                raise
+        except (urllib.error.URLError, TimeoutError):
+            if attempt + 1 == _PINGS:
+                raise
+        time.sleep(0.5)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _without_password(tracking_uri: str) -> str:
+    password = urlsplit(tracking_uri).password
+    return tracking_uri.replace(f":{password}@", ":***@") if password else tracking_uri
+
+
+def _what_to_check(tracking_uri: str) -> str:
+    file = sqlite_file(tracking_uri)
+    if file is None:
+        return (
+            "Check that the MLflow server runs and that environment.mlflow.tracking_uri names its "
+            "host and port."
+        )
+    return f"Check that {file.parent} and what is in it can be written, and that its disk has room."

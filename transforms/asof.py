@@ -1,0 +1,118 @@
+"""Sums over what happened strictly before a moment: the one way that features look at the past.
+
+A *point* asks about one id as of one moment (`as_of`). Rows at that very moment do not count, so an
+event never sees itself nor what happened together with it. Tables "as of the interval's end" and
+examples "as of each event" ask the same functions at other points.
+
+Points and rows are laid on one time line per id and summed in a single pass: the sum over a window
+is the running sum at its end less that at its start. So the cost is that of one sort, however many
+rows a window holds, and the sums are of whole numbers, so they are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F  # noqa: N812
+
+AT, MARK = "__at", "__mark"
+"""Columns of a time line: the moment in µs, and 0 for a row, 1 for a window's end, -1 for its start."""
+
+ALWAYS_MICROS = -(2**62)
+"""The moment of a row without a time: it was true from the start."""
+
+
+def micros(column: str) -> Column:
+    """Returns a time in µs since 1970; null, which means "from the start", before all others."""
+    return F.coalesce(F.unix_micros(column), F.lit(ALWAYS_MICROS))
+
+
+def timeline(
+    points: DataFrame, rows: DataFrame, key: str, *, history: timedelta | None = None
+) -> DataFrame:
+    """Lays points and rows on one time line per id.
+
+    Args:
+        points: Columns `key` and `as_of`; equal points count once.
+        rows: Columns `key` and `__at` (µs), and whatever is to be summed.
+        key: Name of the id.
+        history: Length of the windows; None reaches back to the start.
+
+    Returns:
+        The rows and marks, with `__mark`, and `as_of` on the marks.
+    """
+    end = F.unix_micros("as_of")
+    marks = [F.struct(end.alias(AT), F.lit(1).alias(MARK))]
+    if history is not None:
+        marks.append(F.struct((end - _micros_of(history)).alias(AT), F.lit(-1).alias(MARK)))
+    placed = points.filter(F.col(key).isNotNull()).select(key, "as_of").distinct()
+    placed = placed.select(key, "as_of", F.inline(F.array(*marks)))
+    return rows.withColumn(MARK, F.lit(0)).unionByName(placed, allowMissingColumns=True)
+
+
+def previous(column: str, key: str) -> Column:
+    """Returns the value of the last row before the present one on the time line."""
+    before = _forward(key).rowsBetween(Window.unboundedPreceding, -1)
+    return F.last(F.when(F.col(MARK) == 0, F.col(column)), ignorenulls=True).over(before)
+
+
+def sums_at_points(
+    line: DataFrame,
+    key: str,
+    *,
+    windowed: Sequence[str] = (),
+    lifetime: Sequence[str] = (),
+    first: Sequence[str] = (),
+) -> DataFrame:
+    """Sums columns of a time line as of each point.
+
+    Args:
+        line: From `timeline`.
+        key: Name of the id.
+        windowed: Columns summed over `[as_of - history, as_of)`.
+        lifetime: Columns summed over everything before `as_of`.
+        first: Columns whose value at the first row of the window is wanted; only rows where they
+            are not null take part, and it is null when the window has none.
+
+    Returns:
+        One row per point: `key`, `as_of`, the sums (0 where nothing happened), and `first_COLUMN`.
+    """
+    forward = _forward(key).rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    running = {
+        name: F.coalesce(F.sum(name).over(forward), F.lit(0)) for name in [*windowed, *lifetime]
+    }
+    if first:
+        # In falling order of time, the last row so far is the next one in time.
+        backward = (
+            Window.partitionBy(key)
+            .orderBy(F.desc(AT), F.desc(F.abs(MARK) == 0))
+            .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+        )
+        present = (F.col(MARK) == 0) & F.col(first[0]).isNotNull()
+        upcoming = F.when(present, F.struct(F.col(AT), *first))
+        running["__next"] = F.last(upcoming, ignorenulls=True).over(backward)
+    # Summed into columns of other names, so that each window reads the rows and not the sums.
+    summed = line.select(
+        key, "as_of", MARK, *[value.alias(f"__sum_{name}") for name, value in running.items()]
+    ).filter(F.col(MARK) != 0)
+    totals = [F.sum(F.col(f"__sum_{name}") * F.col(MARK)).alias(name) for name in windowed] + [
+        F.sum(F.when(F.col(MARK) == 1, F.col(f"__sum_{name}"))).alias(name) for name in lifetime
+    ]
+    if first:
+        inside = (F.col(MARK) == -1) & (F.col(f"__sum___next.{AT}") < F.unix_micros("as_of"))
+        totals += [
+            F.max(F.when(inside, F.col(f"__sum___next.{name}"))).alias(f"first_{name}")
+            for name in first
+        ]
+    return summed.groupBy(key, "as_of").agg(*totals)
+
+
+def _forward(key: str):  # noqa: ANN202 - WindowSpec is of the JVM's or of Connect's kind
+    # Marks stand before the rows of their moment: an end leaves them out, a start takes them in.
+    return Window.partitionBy(key).orderBy(F.asc(AT), F.desc(F.abs(MARK)))
+
+
+def _micros_of(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)

@@ -1,0 +1,129 @@
+"""One row per user, item and moment, with how strong a sign of liking it is.
+
+A source often logs one act as several events at one moment: an impression that was viewed and
+liked. They are one interaction, of its strongest type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+DEFAULT_STRENGTHS: dict[str, float | str] = {
+    "impression": 0.0,
+    "skip": 0.0,
+    "dislike": 0.0,
+    "view": "watch",
+    "click": 0.6,
+    "comment": 0.8,
+    "rating": "value",
+    "like": 1.0,
+    "share": 1.0,
+    "follow": 1.0,
+}
+
+# Of two types of one strength, the later one here names the interaction.
+_RISING = (
+    "impression",
+    "view",
+    "click",
+    "skip",
+    "rating",
+    "comment",
+    "like",
+    "share",
+    "follow",
+    "dislike",
+)
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How strong each event type is, and from where on an interaction is a positive."""
+
+    kind: str = "binary"
+    """`binary`: the label is 0 or 1; `continuous`: the label is the strength (DE-20)."""
+    threshold: float = 0.5
+    """Smallest strength of a positive."""
+    rating_max: float = 5.0
+    """The value of the best rating."""
+    strengths: Mapping[str, float | str] = field(default_factory=lambda: dict(DEFAULT_STRENGTHS))
+    """By event type: a number in [0, 1], `watch` (watched share of the item), or `value`
+    (value / rating_max). A type that is left out has strength 0."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in {"binary", "continuous"}:
+            raise ValueError(
+                f"The kind of label `{self.kind}` is not known; use binary or continuous."
+            )
+
+
+def watch_share() -> Column:
+    """Returns min(1, watch_seconds / duration_seconds); null where either is unknown."""
+    share = F.col("watch_seconds") / F.when(
+        F.col("duration_seconds") > 0, F.col("duration_seconds")
+    )
+    return F.greatest(F.least(share, F.lit(1.0)), F.when(share.isNotNull(), F.lit(0.0)))
+
+
+def strength(rule: LabelRule) -> Column:
+    """Returns the strength in [0, 1] of an event with columns event_type, value and watch_share."""
+    of_kind = {"watch": F.col("watch_share"), "value": F.col("value") / rule.rating_max}
+    found: Column = F.lit(None).cast("double")
+    for name, given in rule.strengths.items():
+        worth = of_kind[given] if isinstance(given, str) else F.lit(float(given))
+        found = F.when(F.col("event_type") == name, worth).otherwise(found)
+    return F.least(F.greatest(F.coalesce(found, F.lit(0.0)), F.lit(0.0)), F.lit(1.0))
+
+
+def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame:
+    """Joins the events of one user, item and moment to one interaction.
+
+    The strongest type counts, except that a dislike outdoes everything: who watched to the end and
+    then pressed "not for me" did not like it.
+
+    Args:
+        events: Table `events`.
+        items: Table `items`, for durations.
+        rule: Strengths and label.
+
+    Returns:
+        `event_id` and `event_type` (of the strongest event), `user_id`, `item_id`, `timestamp`,
+        `strength`, `label`, `is_positive`, `watch_share`, and `position`, `device` and `location`
+        (the least that is not null among the moment's events).
+    """
+    durations = items.select("item_id", "duration_seconds")
+    known = events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())
+    ranks = F.create_map(*[F.lit(word) for pair in enumerate(_RISING) for word in reversed(pair)])
+    best = F.struct(
+        (F.col("event_type") == "dislike").alias("is_dislike"),
+        strength(rule).alias("strength"),
+        F.coalesce(ranks[F.col("event_type")], F.lit(-1)).alias("rank"),
+        "event_id",
+        "event_type",
+    )
+    joined = known.groupBy("user_id", "item_id", "timestamp").agg(
+        F.max(best).alias("best"),
+        F.max("watch_share").alias("watch_share"),
+        *[F.min(name).alias(name) for name in ("position", "device", "location")],
+    )
+    positive = F.col("best.strength") >= rule.threshold
+    return joined.select(
+        "best.event_id",
+        "user_id",
+        "item_id",
+        "best.event_type",
+        "timestamp",
+        "best.strength",
+        (positive.cast("double") if rule.kind == "binary" else F.col("best.strength")).alias(
+            "label"
+        ),
+        positive.alias("is_positive"),
+        "watch_share",
+        "position",
+        "device",
+        "location",
+    )

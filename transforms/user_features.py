@@ -1,0 +1,165 @@
+"""The eleven features of a user as of a moment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from transforms import asof
+from transforms.schemas import EVENT_TYPES
+
+_MICROS_PER_DAY = 86_400_000_000
+
+
+def user_features(
+    points: DataFrame,
+    events: DataFrame,
+    users: DataFrame,
+    follows: DataFrame,
+    *,
+    history: timedelta,
+    session_gap: timedelta,
+    interests: int = 10,
+) -> DataFrame:
+    """Computes what is known of users strictly before each point.
+
+    With the events of `[as_of - history, as_of)`, of every type (FE-03):
+
+    * `account_age_days`: as_of - created_at; null when that is unknown or later (FE-04).
+    * `total_interactions`: number of events (FE-05).
+    * `avg_session_seconds`: time between the first and last event of a session, averaged over
+      sessions. A pause longer than `session_gap` ends a session; 0 without events (FE-06).
+    * `top_interests`: names of the highest of the user's interests, by falling score, then by name
+      (FE-07).
+    * `engagement_patterns`: share of each event type that occurs; sums to 1 (FE-08).
+    * `social_connectivity`: log(1 + followers + following) (FE-09).
+    * `content_preferences`: the user's own, empty when none are stated (FE-10).
+    * `activity_level`: days (UTC) with an event, over the days of `history`, at most 1 (FE-11).
+    * `trust_score`: the user's own; null when unknown (FE-12).
+    * `follower_count`, `following_count`: edges since before as_of (FE-13, FE-14).
+
+    Args:
+        points: Columns `user_id` and `as_of`.
+        events: Table `events`.
+        users: Table `users`; a user without a row gets the defaults above.
+        follows: Table `follows`.
+        history: Length of the window of events.
+        session_gap: Longest pause within a session.
+        interests: How many interests count as top.
+
+    Returns:
+        One row per distinct point: `user_id`, `as_of` and the features.
+    """
+    counted = [f"count_{name}" for name in EVENT_TYPES]
+    moments = (
+        events.groupBy("user_id", "timestamp")
+        .agg(
+            *[
+                F.count_if(F.col("event_type") == name).alias(f"count_{name}")
+                for name in EVENT_TYPES
+            ]
+        )
+        .withColumn(asof.AT, F.unix_micros("timestamp"))
+        .withColumn("event_at", F.col(asof.AT))
+        .drop("timestamp")
+    )
+    since = asof.micros("since").alias(asof.AT)
+    edges = follows.select(
+        since,
+        F.inline(
+            F.array(
+                F.struct(
+                    F.col("followee_id").alias("user_id"),
+                    F.lit(1).alias("follower_count"),
+                    F.lit(0).alias("following_count"),
+                ),
+                F.struct(
+                    F.col("follower_id").alias("user_id"),
+                    F.lit(0).alias("follower_count"),
+                    F.lit(1).alias("following_count"),
+                ),
+            )
+        ),
+    )
+    line = asof.timeline(
+        points, moments.unionByName(edges, allowMissingColumns=True), "user_id", history=history
+    )
+    line = line.withColumn("previous_at", asof.previous("event_at", "user_id"))
+    pause = F.col("event_at") - F.col("previous_at")
+    day, last_day = (F.floor(F.col(at) / _MICROS_PER_DAY) for at in ("event_at", "previous_at"))
+    is_event = F.col("event_at").isNotNull()
+    in_session = F.coalesce(pause <= session_gap // timedelta(microseconds=1), F.lit(False))
+    line = line.withColumns(
+        {
+            "in_session_us": F.when(is_event, F.when(in_session, pause).otherwise(0)),
+            "sessions": F.when(is_event, (~in_session).cast("int")),
+            "days": F.when(is_event, F.coalesce(day != last_day, F.lit(True)).cast("int")),
+        }
+    )
+    at_edge = ["in_session_us", "sessions", "days"]
+    sums = asof.sums_at_points(
+        line,
+        "user_id",
+        windowed=[*counted, *at_edge],
+        lifetime=["follower_count", "following_count"],
+        first=at_edge,
+    )
+    # The first event of the window opens a session and a day, whatever came before the window.
+    sums = sums.withColumns(
+        {
+            "in_session_us": F.col("in_session_us") - F.coalesce("first_in_session_us", F.lit(0)),
+            "sessions": F.col("sessions") + F.coalesce(1 - F.col("first_sessions"), F.lit(0)),
+            "days": F.col("days") + F.coalesce(1 - F.col("first_days"), F.lit(0)),
+            "total_interactions": sum((F.col(name) for name in counted[1:]), F.col(counted[0])),
+        }
+    )
+    profiles = users.select(
+        "user_id", "created_at", "trust_score", "interests", "content_type_preferences"
+    )
+    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_DAY
+    days_in_window = max(history / timedelta(days=1), 1.0)
+    empty = F.create_map().cast("map<string,double>")
+    return sums.join(profiles, "user_id", "left").select(
+        "user_id",
+        "as_of",
+        F.when(age >= 0, age).alias("account_age_days"),
+        "total_interactions",
+        (
+            F.when(F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6)
+            .otherwise(0.0)
+            .alias("avg_session_seconds")
+        ),
+        _top(F.coalesce("interests", empty), interests).alias("top_interests"),
+        _shares().alias("engagement_patterns"),
+        F.log1p(F.col("follower_count") + F.col("following_count")).alias("social_connectivity"),
+        F.coalesce("content_type_preferences", empty).alias("content_preferences"),
+        F.least(F.col("days") / days_in_window, F.lit(1.0)).alias("activity_level"),
+        "trust_score",
+        "follower_count",
+        "following_count",
+    )
+
+
+def _top(scores: Column, count: int) -> Column:
+    ordered = F.transform(
+        F.map_entries(scores),
+        lambda entry: F.struct((-entry["value"]).alias("falling"), entry["key"].alias("name")),
+    )
+    return F.slice(F.transform(F.array_sort(ordered), lambda entry: entry["name"]), 1, count)
+
+
+def _shares() -> Column:
+    pairs = F.array(
+        *[
+            F.struct(
+                F.lit(name), (F.col(f"count_{name}") / F.col("total_interactions")).alias("share")
+            )
+            for name in EVENT_TYPES
+        ]
+    )
+    present = F.filter(pairs, lambda pair: pair["share"] > 0)
+    return F.when(F.col("total_interactions") > 0, F.map_from_entries(present)).otherwise(
+        F.create_map().cast("map<string,double>")
+    )
