@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from pipelines.errors import UsageError, closest
 from pipelines.intervals import interval_ending
 from pipelines.records import duration_text
+from pipelines.sections import BASELINE, MODELS
 from pipelines.validation import Finding
 
 if TYPE_CHECKING:
     from pipelines.spec import Pipeline
 
+
+_STRENGTHS = {"watch": "watched share", "value": "value"}
 
 Check = Callable[["Pipeline"], Iterator[Finding]]
 
@@ -72,14 +75,13 @@ def sessions_fit_the_history(spec: Pipeline) -> Iterator[Finding]:
 @needs("gate", "evaluation")
 def gate_metric_is_measured(spec: Pipeline) -> Iterator[Finding]:
     """The gate decides by a metric that the evaluation computes."""
-    cut = int(spec.gate.metric.partition("@")[2])
-    if cut not in spec.evaluation.k:
+    name, at, cut = spec.gate.metric.partition("@")
+    if at and int(cut) not in spec.evaluation.k:
         cuts = ", ".join(str(k) for k in spec.evaluation.k)
         yield Finding(
             ("gate", "metric"),
             f"`{spec.gate.metric}` is not measured: evaluation.k is [{cuts}]",
-            f"Add {cut} to evaluation.k, or write {spec.gate.metric.partition('@')[0]}@"
-            f"{spec.evaluation.k[0]}.",
+            f"Add {cut} to evaluation.k, or write {name}@{spec.evaluation.k[0]}.",
         )
 
 
@@ -91,6 +93,21 @@ def new_users_are_light(spec: Pipeline) -> Iterator[Finding]:
             ("evaluation", "new_below"),
             f"is {spec.evaluation.new_below}, above light_below, {spec.evaluation.light_below}",
             "New users have fewer positives than light ones.",
+        )
+
+
+@needs("models")
+def models_are_known(spec: Pipeline) -> Iterator[Finding]:
+    """Each model exists, and the baseline is among them."""
+    for name in spec.models:
+        if name not in MODELS:
+            cure = f"{closest(name, MODELS)} Known: {', '.join(MODELS)}."
+            yield Finding(("models", name), f"unknown model `{name}`", cure.strip())
+    if BASELINE not in spec.models:
+        yield Finding(
+            ("models",),
+            f"`{BASELINE}` is missing",
+            f"Add `{BASELINE}`: it is the baseline that the gate holds every model against.",
         )
 
 
@@ -145,7 +162,7 @@ def some_event_can_be_positive(spec: Pipeline) -> Iterator[Finding]:
             strength = getattr(strengths, kind)
             if isinstance(strength, str) and missing[strength]:
                 lacking.append(
-                    f"`{kind}` counts by its {strength}, which needs "
+                    f"`{kind}` counts by its {_STRENGTHS[strength]}, which needs "
                     f"{' and '.join(missing[strength])}"
                 )
             elif strength == 0:
@@ -156,5 +173,5 @@ def some_event_can_be_positive(spec: Pipeline) -> Iterator[Finding]:
             yield Finding(
                 ("sources", "events", number, "event_type"),
                 f"no event can be a positive: {'; '.join(lacking)}",
-                f"Map what is missing, or set features.label.strengths.{types[-1]} to a number.",
+                f"Map what is missing, or set features.label.strengths.{types[0]} to a number.",
             )

@@ -141,10 +141,7 @@ def read_document(path: Path, *, root: Path) -> Node:
     node = parse(text, name)
     if not isinstance(node.value, dict):
         problem = node.at.problem(
-            "a spec is a mapping of keys to values",
-            "Begin with a line such as `pipeline: shop`."
-            if name.startswith("configs/pipelines")
-            else "Write `key: value` lines.",
+            "must be a mapping of keys to values", "Write `key: value` lines."
         )
         raise SpecError([problem])
     return node

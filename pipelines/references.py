@@ -8,7 +8,7 @@ from pipelines.contract import load_contract
 from pipelines.document import display_name
 from pipelines.errors import Problem, SpecError, closest
 from pipelines.model_options import load_model_file, model_path
-from pipelines.sections import ModelChoice
+from pipelines.sections import MODELS, ModelChoice
 from pipelines.validation import Finding
 
 CONTRACTS = "data_contracts"
@@ -21,6 +21,8 @@ def model_findings(
     findings: list[Finding] = []
     problems: list[Problem] = []
     for name, choice in models.items():
+        if name not in MODELS:  # told already
+            continue
         path = model_path(name, root)
         if not path.is_file():
             findings.append(

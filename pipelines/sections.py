@@ -29,8 +29,8 @@ from pipelines.records import (
 BASELINE = "popularity"
 _KnownModel = Literal["popularity", "item_knn", "transformer", "gnn"]
 MODELS: tuple[str, ...] = get_args(_KnownModel)
-METRICS = ("ndcg", "recall", "precision", "mrr", "hit_rate")
-"""Metrics of one user's list, written with a cut such as `ndcg@10`."""
+METRICS = ("ndcg", "recall", "precision", "hit_rate")
+"""Metrics of the top of one user's list, written with its length, such as `ndcg@10`."""
 
 CONTRACT_TABLES = ("events", "items", "users", "follows", "candidates", "similar_items")
 """Tables that keep contracts: those that are read and those that are published."""
@@ -39,8 +39,6 @@ _MEMORY = re.compile(r"[1-9]\d*[mg]")
 _MASTER = re.compile(r"local(\[(\*|[1-9]\d*)\])?|yarn|(spark|k8s)://\S+")
 _RAY = re.compile(r"auto|ray://\S+|[\w.-]+:\d+")
 _TRACKING = re.compile(r"(sqlite:///|https?://|file:|postgresql(\+\w+)?://|mysql(\+\w+)?://)\S+")
-
-ModelName = Annotated[str, AfterValidator(one_of(MODELS, "model"))]
 
 
 class Schedule(Record):
@@ -157,24 +155,14 @@ class ModelChoice(Record):
         return {**size, "options": options}
 
 
-def _check_models(models: dict[str, ModelChoice]) -> dict[str, ModelChoice]:
-    if BASELINE not in models:
-        raise RefusedError(
-            f"`{BASELINE}` is missing",
-            f"Add `{BASELINE}`: it is the baseline that the gate holds every model against.",
-        )
-    return models
-
-
 # A list is made a mapping before layers merge; an editor must know it none the less.
 Models = Annotated[
-    dict[ModelName, ModelChoice],
+    dict[str, ModelChoice],
     BeforeValidator(
         lambda value: value,
         json_schema_input_type=dict[_KnownModel, ModelChoice]
         | list[_KnownModel | dict[_KnownModel, ModelChoice]],
     ),
-    AfterValidator(_check_models),
 ]
 
 
@@ -195,10 +183,10 @@ class Evaluation(Record):
 
 
 def _check_metric(value: str) -> str:
-    name, at, cut = value.partition("@")
-    if name not in METRICS or not at or not re.fullmatch(r"[1-9]\d*", cut):
-        hint = closest(name, METRICS).strip()
-        listed = f"Write one of {', '.join(METRICS)} with a list's length, such as ndcg@10."
+    name, _, cut = value.partition("@")
+    if value != "mrr" and (name not in METRICS or re.fullmatch(r"[1-9]\d*", cut) is None):
+        hint = closest(name, [*METRICS, "mrr"])
+        listed = f"Write `mrr`, or {', '.join(METRICS)} with a list's length, such as ndcg@10."
         raise RefusedError(f"unknown metric `{value}`", f"{hint} {listed}".strip())
     return value
 
@@ -233,7 +221,7 @@ class Candidates(Record):
     """The lists that are published."""
 
     k: Count = Field(50, description="Items of each user.")
-    blend: dict[ModelName, Annotated[float, Field(gt=0)]] | None = Field(
+    blend: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None, description="Model to weight; equal weights of all but the baseline when not given."
     )
     active_within: Duration = Field(

@@ -53,7 +53,7 @@ def problems_of(error: ValidationError, tree: Node) -> list[Problem]:
 
 def problem_at(tree: Node, path: Sequence[Step], message: str, cure: str = "") -> Problem:
     """Return a problem with the value at a path, or at its nearest ancestor that was written."""
-    return _at(tree.nearest(path), tree).problem(f"{_subject(path)}{message}", cure)
+    return _at(tree.nearest(path), tree).problem(f"{_subject(_spoken(path, tree))}{message}", cure)
 
 
 def in_file_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -95,6 +95,15 @@ def _written(loc: Sequence[Step], tree: Node) -> tuple[Step, ...]:
             path.append(step)
             node = child or node
     return tuple(path)
+
+
+def _spoken(path: Sequence[Step], tree: Node) -> tuple[Step, ...]:
+    """Leave out places in lists that the document writes as a single entry."""
+    found: list[Step] = []
+    for step in path:
+        if not isinstance(step, int) or tree.has([*found, step]):
+            found.append(step)
+    return tuple(found)
 
 
 def _is_marker(step: Step) -> bool:

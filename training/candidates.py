@@ -96,56 +96,273 @@ def build_candidates(
         CandidateError: Settings that do not fit together; raised before the first table.
         ScoreError: A model gave a score that is NaN or +inf.
     """
-    weight_M = _shares(models, weights)
-    _check(models, histories, seen, k, popular, versions, titles)
-    return (
-        _batch(
-            models,
-            weight_M,
-            histories.batch(start, start + batch),
-            seen.batch(start, start + batch),
-            k,
-            popular,
-            versions,
-            titles,
-            lambda stop=min(start + batch, len(histories)): progress(stop),
+    shares = _shares(models, weights)
+    speakers = [*((name, models[name]) for name in shares), (popular.name, popular)]
+    _check(histories, seen, titles, k=k, batch=batch)
+    unversioned = [name for name, _ in speakers if name not in versions]
+    if unversioned:
+        raise CandidateError(
+            f"no version for model {', '.join(map(repr, unversioned))}; every list says which "
+            "version of a model made it"
         )
-        for start in range(0, len(histories), batch)
-    )
+    source_S = pa.array([name for name, _ in speakers])
+    model_S = pa.array([model.name for _, model in speakers])
+    version_S = pa.array([versions[name] for name, _ in speakers])
+    item_N = pa.array(histories.catalogue, pa.string())
+    popular_reason = popular_text(popular.config.window_days)
+
+    def tables() -> Iterator[pa.Table]:
+        for start in range(0, len(histories), batch):
+            part = histories.batch(start, start + batch)
+            unseen = seen.batch(start, start + batch)
+            item_BK, score_BK, speaker_BK = _lists(
+                models, shares, popular, histories=part, seen=unseen, k=k
+            )
+            row_R, place_R = np.nonzero(item_BK >= 0)
+            speaker_R = speaker_BK[row_R, place_R]
+            named_BK = _named(speakers, part, item_BK, speaker_BK)
+            popular_R = np.array([isinstance(model, Popularity) for _, model in speakers])
+            reason_R = reason_texts(
+                named_BK[row_R, place_R], popular_R[speaker_R], titles, popular_reason
+            )
+            columns = [
+                pa.array(part.user_ids, pa.string()).take(row_R),
+                (place_R + 1).astype(np.int32),
+                item_N.take(item_BK[row_R, place_R]),
+                score_BK[row_R, place_R],
+                source_S.take(speaker_R),
+                reason_R,
+                model_S.take(speaker_R),
+                version_S.take(speaker_R),
+            ]
+            progress(start + len(part))
+            yield pa.table(columns, schema=CANDIDATES)
+
+    return tables()
 
 
-def blend(score_MBN: Sequence[np.ndarray], weight_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sum of z-scores.
-
-    Args:
-        score_MBN: One (B, N) array of raw scores for each model; -inf for unknown items.
-        weight_M: Weights that add up to 1.
-
-    Returns:
-        The blended scores (B, N), -inf where no model knows the item; and what each model adds to
-        them (M, B, N), -inf where it does not know the item.
-    """
-    part_MBN = np.stack([z_scores(score_BN) for score_BN in score_MBN])
-    known_MBN = part_MBN > -np.inf
-    np.multiply(part_MBN, weight_M[:, None, None], out=part_MBN, where=known_MBN)
-    total_BN = np.add.reduce(part_MBN, axis=0, where=known_MBN)
-    total_BN[~known_MBN.any(axis=0)] = -np.inf
-    return total_BN, part_MBN
-
-
-def z_scores(score_BN: np.ndarray) -> np.ndarray:
+def z_scores(score_BN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row minus its mean, over its standard deviation, both over the finite scores.
 
     Returns:
-        (B, N) float32; -inf where the score is, and in whole rows whose scores are all the same.
+        (B, N) float32 z-scores, 0 where there is none; and (B, N) bool, where there is one: not
+        where the score is -inf, and nowhere in a row whose finite scores are all the same.
     """
     known_BN = score_BN > -np.inf
     count_B = np.maximum(known_BN.sum(axis=1), 1)
     z_BN = np.where(known_BN, score_BN, np.float32(0.0))
     mean_B = z_BN.sum(axis=1, dtype=np.float64) / count_B
-    np.subtract(z_BN, mean_B[:, None].astype(np.float32), out=z_BN, where=known_BN)
+    z_BN -= mean_B.astype(np.float32)[:, None]
+    z_BN *= known_BN
     deviation_B = np.sqrt(np.einsum("bn,bn->b", z_BN, z_BN) / count_B)
-    says_B = deviation_B > 0
-    z_BN /= np.where(says_B, deviation_B, 1.0).astype(np.float32)[:, None]
-    z_BN[~(known_BN & says_B[:, None])] = -np.inf
-    return z_BN
+    varies_B = deviation_B > 0
+    z_BN /= np.where(varies_B, deviation_B, 1.0).astype(np.float32)[:, None]
+    known_BN &= varies_B[:, None]
+    return z_BN, known_BN
+
+
+def blend(
+    scores: Sequence[np.ndarray], shares: Sequence[float]
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """The weighted mean of the models' z-scores.
+
+    Args:
+        scores: One (B, N) array of raw scores for each model; -inf for unknown items.
+        shares: Weights that add up to 1.
+
+    Returns:
+        (B, N) blended scores, -inf where no model has a z-score; and what each model adds to
+        them, (B, N), with a mask of where it has a z-score.
+    """
+    parts = []
+    total_BN, any_BN = np.float32(0.0), np.False_
+    for score_BN, share in zip(scores, shares, strict=True):
+        part_BN, known_BN = z_scores(score_BN)
+        part_BN *= np.float32(share)
+        total_BN = total_BN + part_BN
+        any_BN = any_BN | known_BN
+        parts.append((part_BN, known_BN))
+    return np.where(any_BN, total_BN, np.float32(-np.inf)), parts
+
+
+def similar_items(model: Model, *, k: int, batch: int = 1024) -> pa.Table:
+    """The k items that the model holds most like each item, never the item itself.
+
+    Models with item vectors compare them by cosine; items with a vector of zeros have no place.
+    Item-based collaborative filtering gives its neighbours, which may be fewer than k.
+
+    Returns:
+        Table of the schema `SIMILAR_ITEMS`, sorted by item id and rank.
+
+    Raises:
+        CandidateError: The model has no notion of alike items, or k is below 1.
+    """
+    if k < 1:
+        raise CandidateError(f"similar items need k of at least 1, got {k}")
+    if isinstance(model, ItemKNN):
+        item_ids = model.item_ids
+        similar_MK, score_MK = _neighbours(model, k, batch)
+    else:
+        vector_MD = model.item_vectors()
+        if vector_MD is None:
+            raise CandidateError(
+                f"model {model.name!r} has no item vectors, so it cannot say which items are "
+                "alike; take similar items from a model that has, such as lightgcn or transformer"
+            )
+        unit_MD = unit_vectors(vector_MD)
+        placed_M = unit_MD.any(axis=1)
+        item_ids, unit_MD = model.item_ids[placed_M], unit_MD[placed_M]
+        if not len(item_ids):
+            return SIMILAR_ITEMS.empty_table()
+        itself = ItemLists.of([code] for code in range(len(item_ids)))
+        similar_MK, score_MK = top_k_factors(unit_MD, unit_MD, k, exclude=itself)
+    row_R, place_R = np.nonzero(similar_MK >= 0)
+    ids = pa.array(item_ids, pa.string())
+    columns = [
+        ids.take(row_R),
+        (place_R + 1).astype(np.int32),
+        ids.take(similar_MK[row_R, place_R]),
+        score_MK[row_R, place_R].astype(np.float64),
+    ]
+    return pa.table(columns, schema=SIMILAR_ITEMS)
+
+
+def _lists(
+    models: Mapping[str, Model],
+    shares: Mapping[str, float],
+    popular: Popularity,
+    *,
+    histories: Histories,
+    seen: ItemLists,
+    k: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(codes, scores, speakers), each (B, K): -1 codes at the end of short lists.
+
+    Speakers number the models of `shares` in order; the number after the last is the fallback.
+    """
+    fallback = len(shares)
+    speaker_BK = np.full((len(histories), k), fallback)
+    item_BK = np.full((len(histories), k), -1, np.int32)
+    score_BK = np.full((len(histories), k), -np.inf)
+    liked_T = histories.strengths >= np.float32(histories.positive_from)
+    personal_B = np.bincount(histories.rows()[liked_T], minlength=len(histories)) > 0
+    if shares and personal_B.any():
+        scores = [_scores(name, models[name], histories) for name in shares]
+        total_BN, parts = blend(scores, list(shares.values()))
+        total_BN[~personal_B] = -np.inf
+        item_BK, score_BK = top_k(total_BN, k, exclude=seen)
+        score_BK = score_BK.astype(np.float64)
+        adds_MBK = [
+            np.where(_at(known_BN, item_BK), _at(part_BN, item_BK), -np.inf)
+            for part_BN, known_BN in parts
+        ]
+        speaker_BK = np.where(item_BK >= 0, np.argmax(adds_MBK, axis=0), fallback)
+    short_F = np.flatnonzero((item_BK < 0).any(axis=1))
+    if len(short_F):
+        popular_FN = _scores(popular.name, popular, histories)[short_F]
+        item_BK[short_F], score_BK[short_F] = _filled(
+            item_BK[short_F], score_BK[short_F], popular_FN, seen, short_F
+        )
+    return item_BK, score_BK, speaker_BK
+
+
+def _filled(
+    item_FK: np.ndarray,
+    score_FK: np.ndarray,
+    popular_FN: np.ndarray,
+    seen: ItemLists,
+    short_F: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Short lists with popular items in their empty places, scored below what is there."""
+    count_F = (item_FK >= 0).sum(axis=1)
+    left_FN = np.where(popular_FN > -np.inf, z_scores(popular_FN)[0], -np.inf)
+    row, place = np.nonzero(item_FK >= 0)
+    left_FN[row, item_FK[row, place]] = -np.inf
+    exclude = ItemLists.of(seen.items[seen.offsets[row] : seen.offsets[row + 1]] for row in short_F)
+    fill_FK, z_FK = top_k(left_FN, item_FK.shape[1], exclude=exclude)
+    place_K = np.arange(item_FK.shape[1])
+    from_FK = np.maximum(place_K - count_F[:, None], 0)
+    empty_FK = place_K >= count_F[:, None]
+    blended_F = count_F > 0
+    last_F = score_FK[np.arange(len(score_FK)), count_F - 1] - _FILL_GAP
+    base_F = np.where(blended_F & (fill_FK[:, 0] >= 0), last_F - z_FK[:, 0], 0.0)
+    fill_score_FK = np.take_along_axis(z_FK, from_FK, axis=1) + base_F[:, None]
+    return (
+        np.where(empty_FK, np.take_along_axis(fill_FK, from_FK, axis=1), item_FK),
+        np.where(empty_FK, fill_score_FK, score_FK),
+    )
+
+
+def _named(
+    speakers: Sequence[tuple[str, Model]],
+    histories: Histories,
+    item_BK: np.ndarray,
+    speaker_BK: np.ndarray,
+) -> np.ndarray:
+    """(B, K) codes of the history items that the reasons name, -1 for none."""
+    named_BK = np.full(item_BK.shape, -1, np.int32)
+    for number, (_, model) in enumerate(speakers):
+        own_BK = np.where(speaker_BK == number, item_BK, -1)
+        nearest_BK = nearest_in_history(model, histories, own_BK)
+        named_BK = np.where(own_BK >= 0, nearest_BK, named_BK)
+    return named_BK
+
+
+def _neighbours(model: ItemKNN, k: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Top k of the stored neighbours of every item."""
+    found = []
+    for start in range(0, len(model.item_ids), batch):
+        score_BM = model.similarity_MM[start : start + batch].toarray()
+        score_BM[score_BM <= 0] = -np.inf
+        found.append(top_k(score_BM, k))
+    return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
+
+
+def _scores(name: str, model: Model, histories: Histories) -> np.ndarray:
+    score_BN = model.score(histories)
+    check_scores(score_BN, model=name, user_ids=histories.user_ids, item_ids=histories.catalogue)
+    return score_BN
+
+
+def _at(value_BN: np.ndarray, item_BK: np.ndarray) -> np.ndarray:
+    """The values at the listed items; those at empty places mean nothing."""
+    return np.take_along_axis(value_BN, np.maximum(item_BK, 0), axis=1)
+
+
+def _shares(models: Mapping[str, Model], weights: Mapping[str, float]) -> dict[str, float]:
+    """The models that count, by name, with weights that add up to 1."""
+    missing = [name for name in models if name not in weights]
+    if missing:
+        raise CandidateError(
+            f"no weight for model {', '.join(map(repr, missing))}; there are weights for "
+            f"{', '.join(map(repr, weights)) or 'no model'}"
+        )
+    wrong = {name: value for name, value in weights.items() if not 0 <= value < np.inf}
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        raise CandidateError(f"the weight of {name!r} must be a number of at least 0, got {value}")
+    present = {name: weights[name] for name in models if weights[name] > 0}
+    if models and not present:
+        raise CandidateError(
+            f"all models have the weight 0 ({', '.join(map(repr, models))}); give one of them "
+            "more, or none at all to recommend what is popular"
+        )
+    total = sum(present.values())
+    return {name: value / total for name, value in present.items()}
+
+
+def _check(
+    histories: Histories, seen: ItemLists, titles: Sequence[str | None], *, k: int, batch: int
+) -> None:
+    if k < 1 or batch < 1:
+        raise CandidateError(f"k and batch must be at least 1, got k={k} and batch={batch}")
+    if len(seen) != len(histories):
+        raise CandidateError(
+            f"there are seen items of {len(seen)} users for {len(histories)} histories; both must "
+            "be of the same users in the same order"
+        )
+    if len(titles) != len(histories.catalogue):
+        raise CandidateError(
+            f"there are {len(titles)} titles for {len(histories.catalogue)} items; give one for "
+            "each item of the catalogue, None where it is unknown"
+        )

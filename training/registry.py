@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "RegistryError", "RegistryUnreachable", "Version"]
 
 _ARTIFACT = "model"
-_MOST_TEXT = 4000
-"""MLflow refuses tag values above 5000 characters on some stores."""
 
 
 class Registry:
@@ -240,8 +238,9 @@ class Registry:
                     self._retire(self.previous(name), keep=(old, version))
                     self._client.set_registered_model_alias(name, "previous", old.version)
                 self._require_champion(name, old)
+                # The state first: a kill in between is then mended by promoting again.
+                self._tag(version, {"status": "promoted"} | ({"forced": "true"} if forced else {}))
                 self._client.set_registered_model_alias(name, "champion", version.version)
-            self._tag(version, {"status": "promoted"} | ({"forced": "true"} if forced else {}))
             self._require_champion(name, version)
             return self.get(name, version.version)
 
@@ -292,9 +291,7 @@ class Registry:
     def _tag(self, version: Version, tags: Mapping[str, str]) -> None:
         with reachable(self.tracking_uri):
             for key, value in tags.items():
-                self._client.set_model_version_tag(
-                    version.name, version.version, key, value[:_MOST_TEXT]
-                )
+                self._client.set_model_version_tag(version.name, version.version, key, value)
 
     @property
     def _client(self) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,21 +95,23 @@ def _means_unreachable(error: Exception) -> bool:
 
 def _ping(tracking_uri: str) -> None:
     """Asks the server whether it is there, before MLflow's patient retries start."""
-    url = f"{tracking_uri.rstrip('/')}/health"
+    import requests
+
     for attempt in range(_PINGS):
         try:
-            with urllib.request.urlopen(url, timeout=_PING_SECONDS):
+            answer = requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=_PING_SECONDS)
+        except requests.Timeout:
+            trouble = f"no answer within {_PING_SECONDS:g} seconds."
+        except requests.ConnectionError:
+            trouble = "the connection is refused, or there is no such host."
+        else:
+            # A proxy that wants a login answers below 500; that is MLflow's to settle.
+            if answer.status_code < 500:
                 return
-        except urllib.error.HTTPError as error:
-            # A proxy that wants a login answers too; that is MLflow's to settle.
-            if error.code < 500:
-                return
-            if attempt + 1 == _PINGS:
-                raise
-        except (urllib.error.URLError, TimeoutError):
-            if attempt + 1 == _PINGS:
-                raise
-        time.sleep(0.5)
+            trouble = f"it answers with HTTP status {answer.status_code}."
+        if attempt + 1 < _PINGS:
+            time.sleep(0.5)
+    raise ConnectionError(trouble)
 
 
 def _first_line(error: Exception) -> str:

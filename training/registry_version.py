@@ -65,6 +65,7 @@ class Version:
 
 
 def version_of(found: Any) -> Version:
+    """The version behind MLflow's record of it."""
     return Version(
         name=found.name,
         version=str(found.version),
@@ -76,6 +77,7 @@ def version_of(found: Any) -> Version:
 
 
 def listing(versions: Sequence[Version]) -> str:
+    """Names at most ten versions with their states, for an error text."""
     if not versions:
         return "Nothing is registered under that name."
     shown = ", ".join(f"{one.version} ({one.status})" for one in versions[:10])
@@ -84,6 +86,11 @@ def listing(versions: Sequence[Version]) -> str:
 
 
 def check_tags(name: str, tags: Mapping[str, str]) -> None:
+    """Checks that a version can be traced back.
+
+    Raises:
+        RegistryError: A required tag is missing or cannot be read.
+    """
     missing = [tag for tag in REQUIRED_TAGS if not tags.get(tag)]
     if missing:
         raise RegistryError(

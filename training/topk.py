@@ -18,6 +18,7 @@ M items that do, T entries of all rows of a CSR.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ _BUFFER_BYTES = 10 << 20
 
 _MIN_ROWS = 32
 """Fewest users in a batch: a matrix product over fewer rows waits for memory."""
+
+_BLAS = threading.Lock()
+"""Held while the BLAS has one thread: two limits at a time would not be undone in order."""
 
 _LOW_32 = np.int64(0xFFFFFFFF)
 _NO_KEY = np.iinfo(np.int64).min
@@ -95,7 +99,8 @@ def check_scores(
         )
         raise ScoreError(msg)
     # A sum is finite or -inf unless it meets a NaN or +inf: one pass, and no mask of (B, N).
-    total_B = score_BN.sum(axis=1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        total_B = score_BN.sum(axis=1, dtype=np.float64)
     if (np.isfinite(total_B) | np.isneginf(total_B)).all():
         return
     broken_BN = np.isnan(score_BN) | np.isposinf(score_BN)
@@ -210,23 +215,24 @@ class _Search:
         Each thread takes whole batches, with a BLAS of one thread: threads that never wait for
         each other beat a BLAS whose threads meet after every product, more so on a busy machine.
         """
-        blas = ThreadpoolController().select(user_api="blas")
-        threads = max((pool["num_threads"] for pool in blas.info()), default=1)
-
-        def work(thread: int) -> None:
-            users, blocks = len(self.codes), -(-self.items // self.block)
-            rows = min(self.batch, users)
-            buffer_BRS = np.empty((rows, self.block, blocks), np.float32)
-            for start in range(thread * self.batch, users, threads * self.batch):
-                score_BRS = buffer_BRS[: users - start]
-                score(start, score_BRS.reshape(len(score_BRS), -1)[:, : self.items])
-                self.select(start, score_BRS)
-
-        with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(threads)))
+        with _BLAS:
+            blas = ThreadpoolController().select(user_api="blas")
+            threads = max((pool["num_threads"] for pool in blas.info()), default=1)
+            with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda thread: self._work(score, thread, threads), range(threads)))
         return self.codes, self.scores
 
-    def select(self, start: int, score_BRS: np.ndarray) -> None:
+    def _work(self, score: Callable[[int, np.ndarray], None], thread: int, threads: int) -> None:
+        """Every `threads`-th batch, in one buffer."""
+        users, blocks = len(self.codes), -(-self.items // self.block)
+        batch = min(self.batch, -(-users // threads))
+        buffer_BRS = np.empty((batch, self.block, blocks), np.float32)
+        for start in range(thread * batch, users, max(1, threads * batch)):
+            score_BRS = buffer_BRS[: users - start]
+            score(start, score_BRS.reshape(len(score_BRS), -1)[:, : self.items])
+            self._select(start, score_BRS)
+
+    def _select(self, start: int, score_BRS: np.ndarray) -> None:
         """Writes the lists of the users from `start` on; overwrites the scores left out."""
         rows, block, blocks = score_BRS.shape
         k = self.codes.shape[1]
@@ -239,9 +245,7 @@ class _Search:
         best_BS = score_BRS.max(axis=1)
         if np.isnan(best_BS).any():
             row, item = np.argwhere(np.isnan(score_BP))[0]
-            msg = (
-                f"the score of item code {item} for user row {start + row} is NaN; NaN has no rank"
-            )
+            msg = f"the score of item code {item} for user row {start + row} is NaN: it has no rank"
             raise ScoreError(msg)
         floor_B = np.full(rows, -np.inf, np.float32)
         if blocks > k:

@@ -249,7 +249,10 @@ def _row_count(rule: Rule, _scope: Scope) -> Check:
 
 
 def _range_text(rule: Rule) -> str:
-    low, high = rule.args.get("min"), rule.args.get("max")
+    low, high = (
+        None if rule.args.get(limit) is None else f"{rule.args[limit]:,.10g}"
+        for limit in ("min", "max")
+    )
     if low is None:
         return f"at most {high}"
     return f"at least {low}" if high is None else f"between {low} and {high}"

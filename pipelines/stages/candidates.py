@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
@@ -12,42 +12,169 @@ from pipelines.stages.snapshot import micros
 from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
+    from training.models import Model
+    from training.snapshot import Histories
+    from training.topk import ItemLists
 
 EVERYBODY = "*"
 """The `user_id` under which the list for users without candidates of their own stands."""
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``staged_candidates`` and ``staged_similar_items``."""
-    from training.candidates import build_candidates, similar_items
+    """Replace the interval of ``staged_candidates`` and ``staged_similar_items``.
+
+    Raises:
+        StageError: Before any model is champion.
+    """
+    import pyarrow as pa
+    from training.candidates import SIMILAR_ITEMS, build_candidates, similar_items
 
     options = context.project.pipeline.candidates
-    models, versions = champions(context)
-    items = known_items(context)
-    histories, seen = _histories(context, items["item_id"].to_numpy(False).astype(str))
-    weights = _weights(context, models)
-    stamp = {
-        "run_id": context.run_id,
-        "interval_end": context.interval.end,
-        "created_at": datetime.now(UTC),
-    }
-    rows = build_candidates(
-        models, weights, histories, seen,
-        versions=versions, k=options.k, baseline=BASELINE, titles=items["title"].to_pylist(),
-        batch=options.batch, progress=context.progress,
-    )
-    context.write_interval("staged_candidates", stamped(rows, stamp))
-    source = max(weights, key=lambda name: weights[name])
-    similar = similar_items(models[source], k=options.similar_items)
-    del stamp["created_at"]
+    models, versions = _champions(context)
+    popular = models.pop(BASELINE)
+    weights = {name: _weight(context, name) for name in models}
+    items = _known_items(context)
+    users = _active_users(context)
+    histories, seen = _histories(context, users, items["item_id"])
+    lists = pa.concat_tables(build_candidates(
+        models, weights, histories, seen, k=options.k, popular=popular, versions=versions,
+        titles=items["title"].to_pylist(), batch=options.batch,
+        progress=_every_tenth(context, len(histories)),
+    ))
+    stamp = {"run_id": context.run_id, "interval_end": context.interval.end}
     context.write_interval(
-        "staged_similar_items", stamped(similar, {"model_version": versions[source], **stamp})
+        "staged_candidates", _stamped(lists, {**stamp, "created_at": datetime.now(UTC)})
     )
-    served = ", ".join(f"{name} v{versions[name]} x {weights[name]:.2f}" for name in weights)
+    alike = SIMILAR_ITEMS.empty_table()
+    version = versions[BASELINE]
+    if models:
+        source = max(models, key=lambda name: weights[name])
+        alike, version = similar_items(models[source], k=options.similar_items), versions[source]
+    context.write_interval(
+        "staged_similar_items", _stamped(alike, {"model_version": version, **stamp})
+    )
+    served = ", ".join(f"{name} v{versions[name]} x {weights[name]:g}" for name in models)
     return StageResult(
-        f"{rows.num_rows:,} rows for {len(histories):,} users from {served}",
-        rows_in=len(histories.items), rows_out=rows.num_rows + similar.num_rows,
-        detail={"users": len(histories), "weights": weights, "versions": versions},
+        f"{lists.num_rows:,} rows for {len(users) - 1:,} active users from "
+        f"{served or f'{BASELINE} v{versions[BASELINE]} alone'}",
+        rows_in=len(histories.items), rows_out=lists.num_rows + alike.num_rows,
+        detail={"users": len(users) - 1, "weights": weights, "versions": versions},
     )
+
+
+def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
+    """The champions that the spec blends, and the baseline; and the version of each."""
+    from training.models import load_model
+
+    found = registry(context)
+    models: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    for name in context.project.models:
+        champion = found.champion(context.project.registered_name(name))
+        if champion is not None and (name == BASELINE or _weight(context, name) > 0):
+            models[name] = load_model(found.fetch(champion))
+            versions[name] = champion.version
+    if BASELINE not in models:
+        raise StageError(
+            f"{context.project.registered_name(BASELINE)} has no champion, and it serves users "
+            "without a history.\n  Set the alias `champion` on one of its versions in MLflow."
+        )
+    return models, versions
+
+
+def _weight(context: StageContext, name: str) -> float:
+    """A model's weight in the blend; all learnt models count the same where the spec has none."""
+    blend = context.project.pipeline.candidates.blend
+    return 1.0 if blend is None else blend.get(name, 0.0)
+
+
+def _known_items(context: StageContext) -> pa.Table:
+    """Ids and titles of the items known before the interval's end, by id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    items = context.arrow("items", columns=["item_id", "title", "created_at"])
+    known = pc.fill_null(pc.less(items["created_at"], pa.scalar(context.interval.end)), True)
+    return items.filter(known).sort_by("item_id")
+
+
+def _active_users(context: StageContext) -> pa.Array:
+    """Everyone with an event, or a new account, shortly before the interval's end; and everybody."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    end = context.interval.end
+    since = pa.scalar(end - context.project.pipeline.candidates.active_within)
+    events = context.arrow("events", columns=["user_id", "timestamp"], before={"timestamp": end})
+    users = context.arrow("users", columns=["user_id", "created_at"], before={"created_at": end})
+    active = events.filter(pc.greater_equal(events["timestamp"], since))["user_id"]
+    joined = users.filter(pc.greater_equal(users["created_at"], since))["user_id"]
+    found = pc.unique(pa.chunked_array([*active.chunks, *joined.chunks], pa.string()))
+    return pa.concat_arrays([pa.array([EVERYBODY]), found.take(pc.sort_indices(found))])
+
+
+def _histories(
+    context: StageContext, users: pa.Array, catalogue: pa.ChunkedArray
+) -> tuple[Histories, ItemLists]:
+    """What the users did before the interval's end, and the items they have met."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from training.snapshot import Histories
+    from training.topk import ItemLists
+
+    end = context.interval.end
+    items = catalogue.combine_chunks()
+    sequences = context.arrow("sequences", interval_end=end)
+    row_S = pc.index_in(sequences["user_id"], value_set=users)
+    sequences = sequences.append_column("row", row_S).filter(pc.is_valid(row_S)).sort_by("row")
+    lengths = pc.list_value_length(sequences["item_ids"]).to_numpy()
+    row_T = np.repeat(sequences["row"].to_numpy(), lengths)
+    code_T = pc.index_in(pc.list_flatten(sequences["item_ids"]), value_set=items)
+    time_T = pc.list_flatten(sequences["timestamps"]).cast(pa.int64()).to_numpy()
+    strength_T = pc.list_flatten(sequences["strengths"]).to_numpy().astype(np.float32)
+    known_T = pc.is_valid(code_T).to_numpy()
+    counts = np.bincount(row_T[known_T], minlength=len(users))
+    histories = Histories(
+        user_ids=users.to_numpy(zero_copy_only=False).astype(str),
+        catalogue=items.to_numpy(zero_copy_only=False).astype(str),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        items=pc.fill_null(code_T, -1).to_numpy()[known_T].astype(np.int32),
+        timestamps=time_T[known_T],
+        strengths=strength_T[known_T],
+        as_of=micros(end),
+        positive_from=context.project.pipeline.features.label.threshold,
+    )
+    # Histories are cut to a length; what was seen is not.
+    events = context.arrow("events", columns=["user_id", "item_id", "timestamp"],
+                           before={"timestamp": end})
+    user_E = pc.index_in(events["user_id"], value_set=users)
+    item_E = pc.index_in(events["item_id"], value_set=items)
+    met_E = pc.and_(pc.is_valid(user_E), pc.is_valid(item_E))
+    seen = ItemLists.from_pairs(
+        user_E.filter(met_E).to_numpy(), item_E.filter(met_E).to_numpy(), len(users)
+    )
+    return histories, seen
+
+
+def _stamped(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
+    """The rows with columns that hold one value."""
+    import pyarrow as pa
+
+    for name, value in values.items():
+        kind = pa.timestamp("us", tz="UTC") if isinstance(value, datetime) else pa.string()
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), rows.num_rows))
+    return rows
+
+
+def _every_tenth(context: StageContext, users: int) -> Any:
+    """Tell how far it is about ten times, and not at all when it is quick."""
+    told = [0]
+
+    def progress(done: int) -> None:
+        if users > 10_000 and done - told[0] >= users / 10:
+            told[0] = done
+            context.progress(f"{done:,} of {users:,} users")
+
+    return progress

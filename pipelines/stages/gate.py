@@ -1,0 +1,92 @@
+"""Let only a better model become champion, and say why on its version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.context import StageContext, StageResult
+from pipelines.graph import BASELINE
+from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of
+from pipelines.stages.train import registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from training.gate import Verdict
+    from training.registry import Registry
+
+
+def run(context: StageContext) -> StageResult:
+    """Record a verdict on each challenger; move the aliases of those that won."""
+    models = registry(context)
+    evaluations = context.arrow("evaluations", interval_end=context.interval.end)
+    evaluated = context.history.last_success("evaluate", context.interval)
+    assert evaluated is not None
+    verdicts = {
+        name: _judge(context, models, name, evaluations, evaluated.detail["test_set"])
+        for name in context.project.models
+    }
+    for name, verdict in verdicts.items():
+        context.progress(f"{name:<12} {verdict['outcome']:<9} {verdict['reason']}")
+    promoted = [name for name, verdict in verdicts.items() if verdict["outcome"] == "promoted"]
+    return StageResult(
+        f"promoted: {', '.join(promoted) or 'none'}", rows_in=evaluations.num_rows,
+        detail={"verdicts": verdicts},
+    )
+
+
+def _judge(
+    context: StageContext, models: Registry, name: str, evaluations: pa.Table, test_set: str
+) -> dict[str, Any]:
+    options = context.project.pipeline.gate
+    challenger = challenger_of(context, models, name)
+    champion = models.champion(challenger.name)
+    if champion is not None and champion.version == challenger.version:
+        return {"outcome": "promoted", "version": champion.version,
+                "reason": champion.tags.get("gate_reason", "Made champion by a person.")}
+    verdict = _compare(context, name, evaluations)
+    models.record_verdict(challenger, verdict, test_set=test_set)
+    outcome, reason = "rejected", verdict.reason
+    if verdict.promote and champion is not None and champion.interval_end > context.interval.end:
+        outcome = "kept back"
+        reason = (f"{reason} The champion, version {champion.version}, is of a later interval and "
+                  "stays.")
+    elif verdict.promote:
+        models.promote(challenger)
+        outcome = "promoted"
+    return {"outcome": outcome, "version": challenger.version, "reason": reason,
+            "metric": options.metric, "challenger": verdict.challenger_mean,
+            "reference": verdict.reference_mean, "low": verdict.low, "high": verdict.high}
+
+
+def _compare(context: StageContext, name: str, evaluations: pa.Table) -> Verdict:
+    from training.gate import decide, refresh_baseline
+
+    options = context.project.pipeline.gate
+    challenger_U, _ = _metric(evaluations, name, CHALLENGER, options.metric)
+    reference_U, version = _metric(evaluations, name, CHAMPION, options.metric)
+    reference = f"champion version {version}"
+    if name == BASELINE:
+        return refresh_baseline(challenger_U, reference_U if version else None,
+                                reference_name=reference)
+    if version is None:
+        reference_U, _ = _metric(evaluations, BASELINE, CHALLENGER, options.metric)
+        reference = BASELINE
+    return decide(
+        challenger_U, reference_U, reference_name=reference, min_lift=options.min_lift,
+        confidence=options.confidence, resamples=options.bootstrap,
+        seed=context.step.options["seed"],
+    )
+
+
+def _metric(
+    evaluations: pa.Table, name: str, role: str, metric: str
+) -> tuple[np.ndarray, str | None]:
+    """One metric of one model by user id, and its version; None when it was not judged."""
+    import pyarrow.compute as pc
+
+    rows = evaluations.filter(
+        pc.and_(pc.equal(evaluations["model_name"], name), pc.equal(evaluations["role"], role))
+    ).sort_by("user_id")
+    version = rows["model_version"][0].as_py() if rows.num_rows else None
+    return rows[metric].to_numpy(), version

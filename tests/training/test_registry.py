@@ -1,0 +1,456 @@
+"""The registry on a real SQLite store: versions, aliases, states, files, and what is refused."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.gate import Verdict
+from training.models.files import ModelFileError, read_model, write_model
+from training.registry import Registry, RegistryError, RegistryUnreachable, Version
+
+TAGS = {
+    "run_id": "run-1",
+    "spec_hash": "abc",
+    "commit": "0000000",
+    "tables": '{"events": 3}',
+    "seed": "42",
+    "interval_end": "2026-01-06T00:00:00Z",
+}
+BETTER = Verdict(True, "Promoted: better.", "champion version 1", 0.2, 0.1, 1.0, 0.05, 0.15, 900)
+WORSE = replace(BETTER, promote=False, reason="Rejected: worse.")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("registry with space")
+
+
+@pytest.fixture(scope="module")
+def registry(root: Path) -> Registry:
+    return Registry(f"sqlite:///{root}/deep/mlflow.db", root / "artifacts")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return _model(tmp_path / "model", 1.0)
+
+
+def _model(folder: Path, value: float) -> Path:
+    write_model(
+        folder,
+        name="popularity",
+        config={"window_days": 7},
+        tensors={"counts": np.array([value, 2.0], dtype=np.float32)},
+        vocabularies={"items": np.array(["a", "b"])},
+    )
+    return folder
+
+
+def _register(registry: Registry, name: str, folder: Path, number: int = 1) -> Version:
+    """One version; its number sets fingerprint and interval."""
+    return registry.register(
+        name,
+        folder,
+        tags=TAGS | {"interval_end": f"2026-01-{number:02d}T00:00:00Z"},
+        params={"window_days": 7},
+        metrics={"ndcg@10": 0.25},
+        fingerprint=f"f{number}",
+    )
+
+
+def _champion(registry: Registry, name: str, folder: Path, number: int = 1) -> Version:
+    version = _register(registry, name, folder, number)
+    return registry.promote(registry.record_verdict(version, BETTER))
+
+
+def test_a_model_round_trips_with_everything_known_about_it(
+    registry: Registry, folder: Path
+) -> None:
+    version = _register(registry, "round.trip", folder)
+    assert (version.name, version.version, version.status) == ("round.trip", "1", "training")
+    assert dict(version.tags).items() >= (TAGS | {"interval_end": "2026-01-01T00:00:00Z"}).items()
+    assert registry.challenger("round.trip") == version
+    assert (registry.champion("round.trip"), registry.previous("round.trip")) == (None, None)
+    registry.log_metrics(version, {"recall@5": 0.5, "undefined": float("nan")})
+    run = registry._client.get_run(version.mlflow_run)
+    assert run.data.params == {"window_days": "7"}
+    assert run.data.metrics == {"ndcg_at_10": 0.25, "recall_at_5": 0.5}
+    assert run.info.status == "FINISHED"
+    stored = read_model(registry.fetch(version))
+    np.testing.assert_array_equal(stored.tensors["counts"], [1.0, 2.0])
+
+
+def test_versions_are_listed_newest_first_and_found_by_number(
+    registry: Registry, tmp_path: Path
+) -> None:
+    made = [_register(registry, "listed", _model(tmp_path / "m", n), n) for n in (1, 2, 3)]
+    assert [one.version for one in registry.versions("listed")] == ["3", "2", "1"]
+    assert registry.get("listed", "2") == made[1]
+    assert registry.versions("unknown") == []
+    assert len({registry.fetch(one) for one in made}) == 3
+
+
+def test_without_a_number_the_champion_is_meant(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError) as caught:
+        registry.get("default")
+    assert str(caught.value) == (
+        "default has no champion yet. Nothing is registered under that name."
+    )
+    first = _champion(registry, "default", _model(tmp_path / "a", 1.0))
+    newer = _register(registry, "default", _model(tmp_path / "b", 2.0), 2)
+    registry.record_verdict(newer, WORSE)
+    assert registry.get("default").version == first.version == "1"
+    with pytest.raises(RegistryError) as caught:
+        registry.get("default", "9")
+    assert str(caught.value) == ("default has no version 9. There are: 2 (rejected), 1 (promoted).")
+
+
+def test_the_same_fit_is_one_version(registry: Registry, folder: Path) -> None:
+    first = _register(registry, "same", folder)
+    registry._client.delete_registered_model_alias("same", "challenger")
+    assert _register(registry, "same", folder) == first
+    assert registry.challenger("same") == first
+    assert len(registry.versions("same")) == 1
+    promoted = registry.promote(registry.record_verdict(first, BETTER))
+    second = _register(registry, "same", folder, 2)
+    assert _register(registry, "same", folder) == promoted
+    assert registry.challenger("same") == second
+
+
+def test_a_kill_between_upload_and_version_leaves_one_version(
+    registry: Registry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(_name: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(registry, "_ensure_model", die)
+        _register(registry, "killed", folder)
+    assert registry.versions("killed") == []
+    version = _register(registry, "killed", folder)
+    assert [one.version for one in registry.versions("killed")] == ["1"]
+    experiment = registry._client.get_experiment_by_name("killed").experiment_id
+    runs = registry._client.search_runs([experiment])
+    assert [run.info.run_id for run in runs] == [version.mlflow_run]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"commit": "", "seed": ""},
+            "x cannot be registered without the tags commit, seed: a version must be traceable to "
+            "what it was made from.",
+        ),
+        (
+            {"tables": "events 3"},
+            "x cannot be registered: the tag tables must be JSON of table versions, got "
+            "'events 3'.",
+        ),
+        (
+            {"interval_end": "2026-01-06"},
+            "interval_end must be an ISO time with its zone, such as 2026-01-06T00:00:00Z, got "
+            "'2026-01-06'.",
+        ),
+    ],
+)
+def test_untraceable_models_are_refused(
+    registry: Registry, folder: Path, change: dict[str, str], message: str
+) -> None:
+    with pytest.raises(RegistryError) as caught:
+        registry.register("x", folder, tags=TAGS | change, params={}, metrics={}, fingerprint="f")
+    assert str(caught.value) == message
+    assert registry.versions("x") == []
+
+
+def test_verdicts_are_kept_with_their_numbers(registry: Registry, folder: Path) -> None:
+    version = registry.record_verdict(
+        _register(registry, "verdict", folder), WORSE, test_set="sha256:1"
+    )
+    assert version.status == "rejected"
+    assert {key: value for key, value in version.tags.items() if key.startswith("gate")} == {
+        "gate_verdict": "reject",
+        "gate_reason": "Rejected: worse.",
+        "gate_reference": "champion version 1",
+        "gate_challenger_mean": "0.2",
+        "gate_reference_mean": "0.1",
+        "gate_lift": "1",
+        "gate_low": "0.05",
+        "gate_high": "0.15",
+        "gate_users": "900",
+        "gate_test_set": "sha256:1",
+    }
+    assert registry.record_verdict(version, WORSE).status == "rejected"
+    again = registry.record_verdict(version, BETTER)
+    assert (again.status, again.tags["gate_verdict"]) == ("validated", "promote")
+    champion = registry.promote(again)
+    assert registry.record_verdict(champion, BETTER).status == "promoted"
+
+
+def test_promotion_moves_champion_and_previous(registry: Registry, folder: Path) -> None:
+    for number in (1, 2, 3):
+        champion = _champion(registry, "moves", folder, number)
+        assert registry.promote(champion) == champion, "promoting the champion changes nothing"
+    assert registry.champion("moves") == champion
+    assert champion.version == "3"
+    assert registry.previous("moves").version == "2"
+    assert [one.status for one in registry.versions("moves")] == [
+        "promoted",
+        "promoted",
+        "archived",
+    ]
+
+
+def test_a_person_can_go_back(registry: Registry, folder: Path) -> None:
+    for number in (1, 2):
+        _champion(registry, "back", folder, number)
+    with pytest.raises(RegistryError) as caught:
+        registry.promote(registry.previous("back"))
+    assert str(caught.value) == (
+        "back version 1 was fitted on data before 2026-01-01T00:00:00Z, the champion (version 2) "
+        "on data before 2026-01-02T00:00:00Z. The champion moves forward only; force it by hand "
+        "to go back."
+    )
+    back = registry.promote(registry.previous("back"), forced=True)
+    assert (back.version, back.tags["forced"]) == ("1", "true")
+    assert registry.champion("back") == back
+    assert registry.previous("back").version == "2"
+    assert {one.status for one in registry.versions("back")} == {"promoted"}
+
+
+def test_states_change_in_order_only(registry: Registry, folder: Path) -> None:
+    version = _register(registry, "states", folder)
+    refused: list[tuple[Callable[[], Any], str]] = [
+        (
+            lambda: registry.promote(version),
+            "states version 1 is training, and only a validated version is promoted. Let the gate "
+            "judge it first, or force it by hand.",
+        ),
+        (
+            lambda: registry.set_status(version, "promoted"),
+            "states version 1 is training and cannot become promoted; next can be validated.",
+        ),
+        (
+            lambda: registry.set_status(version, "live"),
+            "There is no state live; use training, validated, rejected, promoted, archived.",
+        ),
+    ]
+    for call, message in refused:
+        with pytest.raises(RegistryError) as caught:
+            call()
+        assert str(caught.value) == message
+    assert registry.champion("states") is None
+    rejected = registry.record_verdict(version, WORSE)
+    assert registry.set_status(rejected, "archived").status == "archived"
+    with pytest.raises(RegistryError) as caught:
+        registry.record_verdict(version, BETTER)
+    assert str(caught.value) == (
+        "states version 1 is archived and cannot become validated; next can be nothing."
+    )
+
+
+def test_racing_promotions_leave_one_champion(registry: Registry, folder: Path) -> None:
+    versions = [
+        registry.record_verdict(_register(registry, "race", folder, number), BETTER)
+        for number in range(1, 9)
+    ]
+
+    def promote(version: Version) -> str | None:
+        own = Registry(registry.tracking_uri, registry._artifact_root)
+        try:
+            return own.promote(version).version
+        except RegistryError as error:
+            assert "The champion moves forward only" in str(error)
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [one for one in pool.map(promote, versions) if one]
+    assert "8" in won
+    assert registry.champion("race").version == "8"
+    promoted = {one.version for one in registry.versions("race") if one.status == "promoted"}
+    previous = registry.previous("race")
+    assert promoted == {"8"} | ({previous.version} if previous else set())
+    assert len(won) == 1 or previous.version == max(set(won) - {"8"}, key=int)
+
+
+def test_changed_files_are_neither_loaded_nor_promoted(registry: Registry, tmp_path: Path) -> None:
+    champion = _champion(registry, "changed", _model(tmp_path / "a", 1.0))
+    version = _register(registry, "changed", _model(tmp_path / "b", 2.0), 2)
+    version = registry.record_verdict(version, BETTER)
+    stored = registry.fetch(version)
+    weights = stored / "model.safetensors"
+    original = weights.read_bytes()
+    weights.write_bytes(original[:-1] + b"\x01")
+    with pytest.raises(ModelFileError, match=r"model\.safetensors .* is not the file that was"):
+        registry.promote(version)
+    assert registry.champion("changed") == champion
+    # Swapping the whole folder, manifest included, does not help either.
+    _model(stored, 3.0)
+    with pytest.raises(ModelFileError, match=r"is not the manifest that was registered"):
+        registry.promote(version)
+    assert registry.champion("changed") == champion
+    (stored / "extra.pkl").write_bytes(b"")
+    with pytest.raises(ModelFileError):
+        registry.fetch(version)
+
+
+def test_a_folder_that_does_not_fit_its_manifest_is_not_stored(
+    registry: Registry, folder: Path
+) -> None:
+    (folder / "notes.txt").write_text("x")
+    with pytest.raises(ModelFileError) as caught:
+        _register(registry, "unfit", folder)
+    assert str(caught.value) == (
+        f"notes.txt in the model folder {folder} is not the file that was saved: its sha256 is "
+        "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, the manifest says "
+        "nothing. Train the model again."
+    )
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ModelFileError) as caught:
+        _register(registry, "unfit", folder)
+    assert str(caught.value) == (
+        f"The model folder {folder} has no manifest.json. Saving or storing it did not finish: "
+        "train the model again."
+    )
+    assert registry.versions("unfit") == []
+
+
+def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
+    registry = Registry(f"sqlite:///{tmp_path}/none/mlflow.db", tmp_path / "artifacts")
+    assert (registry.champion("a"), registry.versions("a")) == (None, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Broken(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(500)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def broken_server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def _unreachable(uri: str) -> str:
+    started = time.monotonic()
+    with pytest.raises(RegistryUnreachable) as caught:
+        Registry(uri, "artifacts").champion("demo.gnn")
+    assert time.monotonic() - started < 10
+    return str(caught.value)
+
+
+HINT = (
+    "\n  Check that the MLflow server runs and that environment.mlflow.tracking_uri names its host "
+    "and port."
+)
+
+
+def test_a_refused_connection_is_said_soon() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert _unreachable(f"http://me:secret@127.0.0.1:{port}") == (
+        f"The model registry http://me:***@127.0.0.1:{port} does not answer: "
+        f"the connection is refused, or there is no such host.{HINT}"
+    )
+
+
+def test_a_failing_server_is_said_soon(broken_server: str) -> None:
+    assert _unreachable(broken_server) == (
+        f"The model registry {broken_server} does not answer: it answers with HTTP status 500."
+        f"{HINT}"
+    )
+
+
+@pytest.mark.slow
+def test_a_hanging_server_is_said_soon() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert _unreachable(uri) == (
+            f"The model registry {uri} does not answer: no answer within 4 seconds.{HINT}"
+        )
+
+
+def test_a_store_that_cannot_be_created_is_said(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "file").write_text("")
+    registry = Registry(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path)
+    with pytest.raises(RegistryUnreachable) as caught:
+        _register(registry, "a", folder)
+    assert str(caught.value) == (
+        f"The model registry sqlite:///{tmp_path}/file/mlflow.db does not answer: [Errno 17] File "
+        f"exists: '{tmp_path}/file'\n  Check that {tmp_path}/file and what is in it can be "
+        "written, and that its disk has room."
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server with artifacts behind it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"),
+        *("--artifacts-destination", str(tmp_path / "served")),
+    ]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "DO_NOT_TRACK": "true"}
+    process = subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+                break
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_server_keeps_models_too(
+    server: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    registry = Registry(server, "artifacts")
+    assert registry.champion("demo.gnn") is None
+    champion = _champion(registry, "demo.gnn", folder)
+    assert registry.champion("demo.gnn") == champion
+    fetched = registry.fetch(champion)
+    assert json.loads((fetched / "model.json").read_text())["model"] == "popularity"
+    assert registry.fetch(champion) == fetched
+    (fetched / "model.json").write_text("{}")
+    with pytest.raises(ModelFileError):
+        registry.fetch(champion)
