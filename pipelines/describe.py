@@ -19,7 +19,7 @@ from pipelines.contract import RULES, Contract, Rule
 from pipelines.errors import SpecError, UsageError, closest
 from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
-from pipelines.records import Option, Record
+from pipelines.records import Option, Record, Scalar
 from pipelines.sections import CONTRACT_TABLES, MODELS
 from pipelines.sources import INFERRED, Demo, Files, Sources
 from pipelines.spec import Pipeline
@@ -233,7 +233,9 @@ def _table(title: str, fields: dict[str, FieldInfo]) -> str:
 def _type(annotation: Any) -> str:
     """Write a type in the words of someone who fills in YAML."""
     if annotation == Option:
-        return "a value or a list"
+        return "value or list"
+    if annotation == Scalar:
+        return "value"
     if annotation in _TYPES:
         return _TYPES[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)

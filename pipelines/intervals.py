@@ -17,6 +17,7 @@ _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _EVERY = re.compile(r"([1-9]\d{0,3})(h|d|mo)")
 _DAY_HOURS = 24
 _YEAR_MONTHS = 12
+_FIRST_YEAR, _LAST_YEAR = 1900, 2199
 
 
 @dataclass(frozen=True, order=True)
@@ -122,11 +123,11 @@ def to_utc(value: str | date) -> datetime:
                 "2026-02-02T06:00Z"
             ) from None
     if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"`{value}` lies outside the years 1 to 9999") from None
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    # Years far off are mistakes of a unit, and room on both sides keeps arithmetic on them safe.
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError(f"`{value}` lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def interval_containing(moment: datetime, every: str) -> Interval:

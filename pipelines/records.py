@@ -31,6 +31,7 @@ from pipelines.intervals import parse_every, text, to_utc
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
 _DURATION = re.compile(r"([1-9]\d{0,6})(s|m|h|d|w)")
+_MAX_SECONDS = 36_500 * 86_400
 _SECONDS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _SCHEMES = ("file", "s3a", "gs", "abfss", "hdfs", "dbfs")
 
@@ -167,7 +168,12 @@ def _read_duration(value: object) -> object:
             f"must be a length of time, not {shown(value)}",
             "Write a whole number with a unit: 30s, 30m, 6h, 90d or 2w.",
         )
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _MAX_SECONDS:
+        raise RefusedError(
+            f"must be at most a century, not {shown(value)}", "Write 36500d or less."
+        )
+    return timedelta(seconds=seconds)
 
 
 def duration_text(value: timedelta) -> str:
@@ -226,7 +232,7 @@ def shown(value: object) -> str:
         case list() | tuple():
             return "a list"
         case datetime():
-            return f"the time {text(to_utc(value))}"
+            return f"the time {value.isoformat()}"
         case date():
             return f"the date {value.isoformat()}"
         case str():

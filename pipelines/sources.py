@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipelines.intervals import text
 from pipelines.records import (
-    Count,
     Location,
     Many,
     Record,
@@ -317,7 +316,7 @@ class Demo(Record):
 
     users: int = Field(2000, ge=50, description="Users at the end of the period.")
     items: int = Field(1200, ge=100, description="Items at the end of the period.")
-    days: Count = Field(28, description="Length of the period, days.")
+    days: int = Field(28, ge=1, le=3650, description="Length of the period, days.")
     start: Time = Field(
         "2026-01-05T00:00Z",
         validate_default=True,

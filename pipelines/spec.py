@@ -8,7 +8,7 @@ in a few fields only. Every mistake is told at once, each at its line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +135,18 @@ def read_pipeline(
     layers: list[Node] = []
     for layer in _layers(path, root, env):
         try:
-            layers.append(_models_as_mapping(read_document(layer, root=root)))
+            layers.append(read_document(layer, root=root))
         except SpecError as error:
             problems += error.problems
     for setting in sets:
         try:
-            layers.append(_models_as_mapping(parse_setting(setting)))
+            layers.append(parse_setting(setting))
         except SpecError as error:
             problems += error.problems
     if problems:
         return Draft(None, None, frozenset(Pipeline.model_fields), tuple(problems))
 
-    tree, problems = expand(merge(_with_default_models(layers)), _may_expand, required=variables)
+    tree, problems = expand(_merged(layers), _may_expand, required=variables)
     return _check(tree, problems, root)
 
 
@@ -176,13 +176,11 @@ def read_environment(env: str, *, root: Path) -> list[Problem]:
     path = root / ENVIRONMENTS / f"{env}.yaml"
     name = display_name(path, root)
     try:
-        layer = _models_as_mapping(read_document(path, root=root))
+        layer = read_document(path, root=root)
     except SpecError as error:
         return list(error.problems)
     stand_in = parse("pipeline: unnamed\nsources: {demo: {}}", "stand-in")
-    tree, problems = expand(
-        merge(_with_default_models([stand_in, layer])), _may_expand, required=False
-    )
+    tree, problems = expand(_merged([stand_in, layer]), _may_expand, required=False)
     return [problem for problem in _check(tree, problems, root).problems if problem.file == name]
 
 
@@ -223,8 +221,25 @@ def _layers(path: Path, root: Path, env: str) -> list[Path]:
     return [path, _find(env, root, ENVIRONMENTS, "environment")]
 
 
+def _merged(layers: Sequence[Node]) -> Node:
+    """Merge layers; ``models`` may be a list, which replaces, or a mapping, which refines.
+
+    The lowest layer's own models replace the defaults either way.
+    """
+    tree, *others = layers
+    if not tree.has(["models"]) and any(layer.has(["models"]) for layer in others):
+        defaults = Node([Node(name, tree.at) for name in MODELS], tree.at, tree.at)
+        tree = _with_models(tree, defaults)
+    tree = _models_as_mapping(tree)
+    for layer in others:
+        models = layer.child("models")
+        if models is not None and isinstance(models.value, list):
+            tree = _with_models(tree, Node({}, models.at, models.key_at))
+        tree = merge([tree, _models_as_mapping(layer)])
+    return tree
+
+
 def _models_as_mapping(tree: Node) -> Node:
-    """Turn a list of models into a mapping, which later layers can merge into."""
     models = tree.child("models")
     if models is None or not isinstance(models.value, list):
         return tree
@@ -236,18 +251,11 @@ def _models_as_mapping(tree: Node) -> Node:
             entries |= entry.value
         else:
             return tree
-    tree.value["models"] = Node(entries, models.at, models.key_at)
-    return tree
+    return _with_models(tree, Node(entries, models.at, models.key_at))
 
 
-def _with_default_models(layers: list[Node]) -> list[Node]:
-    """Let overrides refine the default models where the pipeline's file names none."""
-    first, *others = layers
-    overridden = any(isinstance(layer.child("models"), Node) for layer in others)
-    if first.child("models") is None and overridden:
-        defaults = {name: Node({}, first.at, first.at) for name in MODELS}
-        first.value["models"] = Node(defaults, first.at, first.at)
-    return layers
+def _with_models(tree: Node, models: Node) -> Node:
+    return replace(tree, value={**tree.value, "models": models})
 
 
 def _may_expand(path: tuple[Step, ...]) -> bool:

@@ -66,7 +66,7 @@ def build_candidates(
     popular: Popularity,
     versions: Mapping[str, str],
     titles: Sequence[str | None],
-    batch: int = 1024,
+    batch: int = 512,
     progress: Callable[[int], None] = lambda _users: None,
 ) -> Iterator[pa.Table]:
     """Lists of the k best unseen items of every user, one table for each batch of users.
@@ -207,7 +207,7 @@ def similar_items(model: Model, *, k: int, batch: int = 1024) -> pa.Table:
         if vector_MD is None:
             raise CandidateError(
                 f"model {model.name!r} has no item vectors, so it cannot say which items are "
-                "alike; take similar items from a model that has, such as lightgcn or transformer"
+                "alike; take similar items from a model that has, such as gnn or transformer"
             )
         unit_MD = unit_vectors(vector_MD)
         placed_M = unit_MD.any(axis=1)
@@ -285,7 +285,8 @@ def _filled(
     empty_FK = place_K >= count_F[:, None]
     blended_F = count_F > 0
     last_F = score_FK[np.arange(len(score_FK)), count_F - 1] - _FILL_GAP
-    base_F = np.where(blended_F & (fill_FK[:, 0] >= 0), last_F - z_FK[:, 0], 0.0)
+    first_F = np.where(fill_FK[:, 0] >= 0, z_FK[:, 0], 0.0)
+    base_F = np.where(blended_F, last_F - first_F, 0.0)
     fill_score_FK = np.take_along_axis(z_FK, from_FK, axis=1) + base_F[:, None]
     return (
         np.where(empty_FK, np.take_along_axis(fill_FK, from_FK, axis=1), item_FK),

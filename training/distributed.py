@@ -196,7 +196,19 @@ def _run_ray(folder: Path, name: str, context: FitContext) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    trainer = TorchTrainer(
+    class LeanTorchTrainer(TorchTrainer):
+        """Without two helper processes that have nothing to do here but import for seconds.
+
+        No Ray data set is used, and the placement groups' cleaner asks the State API, which a
+        Ray without a dashboard does not have.
+        """
+
+        def _create_default_callbacks(self) -> list[Any]:
+            idle = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+            callbacks = super()._create_default_callbacks()
+            return [callback for callback in callbacks if type(callback).__name__ not in idle]
+
+    trainer = LeanTorchTrainer(
         _ray_worker,
         train_loop_config={
             "folder": str(folder),

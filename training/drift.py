@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,8 @@ __all__ = [
     "QualityDrift",
     "drift_report",
 ]
+
+_PREDICTION: Final = "prediction.score"
 
 
 def drift_report(
@@ -169,9 +171,6 @@ def _sample(table: pa.Table, rows: int, rng: np.random.Generator) -> pa.Table:
     if table.num_rows <= rows:
         return table
     return table.take(np.sort(rng.choice(table.num_rows, rows, replace=False)))
-
-
-_PREDICTION = "prediction.score"
 
 
 def _scores_only(predictions: pa.Table) -> pa.Table:

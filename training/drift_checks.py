@@ -22,7 +22,9 @@ _DISCRETE = 20  # Evidently's PSI compares value by value up to this many distin
 _EMPTY_SHARE = 1e-4  # the share that Evidently's PSI gives to an empty bin
 _CLIP = (0.01, 0.99)
 _ID_NAME = re.compile(r"(^|_)(id|uuid|guid)s?$", re.IGNORECASE)
+_ID_VALUE = r"^(\w{0,2}[:_-]?\d{3,}|[0-9a-fA-F-]{16,}|\S+@\S+)$"
 _MAX_LABEL = 40
+_MAX_WORDS = 4
 
 
 class DriftInputError(ValueError):
@@ -106,11 +108,23 @@ def _reduce(name: str, reference: pa.ChunkedArray, current: pa.ChunkedArray) -> 
         return "no values on either side"
     if distinct == 1 and len({side.null_count / max(len(side), 1) for side in values}) == 1:
         return "constant"
-    if not numeric:
-        longest = pc.max(pc.utf8_length(both)).as_py()
-        if distinct > MAX_CATEGORIES or 2 * distinct > len(both) or longest > _MAX_LABEL:
-            return "free text or an identifier by its values"
+    if not numeric and (distinct > MAX_CATEGORIES or any(_is_personal(side) for side in values)):
+        return "free text or an identifier by its values"
     return Comparable(name, numeric, *(_clip_outliers(*values) if numeric else values))
+
+
+def _is_personal(labels: pa.Array) -> bool:
+    """Tell text and identifiers from categories: long, of many words, coded or hardly repeated."""
+    known = labels.drop_null()
+    if not len(known):
+        return False
+    coded = pc.sum(pc.match_substring_regex(known, _ID_VALUE)).as_py()
+    return bool(
+        pc.max(pc.utf8_length(known)).as_py() > _MAX_LABEL
+        or pc.max(pc.count_substring(known, " ")).as_py() >= _MAX_WORDS
+        or 2 * coded > len(known)
+        or 2 * pc.count_distinct(known).as_py() > len(known)
+    )
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:

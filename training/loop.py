@@ -27,6 +27,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 VALIDATION_K = 10
 _CLIP_NORM = 5.0
@@ -148,13 +149,11 @@ def train(
     shard = shard or Shard()
     _seed(options.seed, 0, 0)
     trainable.to(device)
-    optimizer = torch.optim.AdamW(
-        trainable.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-    )
+    optimizer = AdamW(trainable, options)
     best = _copy(trainable)
     state = State()
     if checkpoint.exists():
-        state, best = _load(checkpoint, trainable, optimizer, device)
+        state, best = _load(checkpoint, trainable, optimizer)
     wrapped = _distributed(trainable, device) if shard.count > 1 else trainable
     while state.epoch < options.epochs and not state.stopped(options):
         started = time.perf_counter()
@@ -175,6 +174,43 @@ def train(
             if on_epoch:
                 on_epoch(EpochReport(state.epoch, options.epochs, loss, score, seconds))
     return Trained(best, state)
+
+
+class AdamW:
+    """AdamW (Loshchilov & Hutter 2019) by PyTorch's fused kernel, its state as plain tensors.
+
+    The functional form, because making a `torch.optim.AdamW` imports torch._dynamo: three
+    CPU-seconds in every new worker, more than an epoch of a small model.
+    """
+
+    def __init__(self, trainable: nn.Module, options: LoopOptions) -> None:
+        self.options = options
+        self.parameters = list(trainable.parameters())
+        self.state = {
+            "mean": [torch.zeros_like(parameter) for parameter in self.parameters],
+            "square": [torch.zeros_like(parameter) for parameter in self.parameters],
+            "step": [torch.zeros((), device=parameter.device) for parameter in self.parameters],
+        }
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Update every parameter with `rate` times the learning rate."""
+        adamw(
+            self.parameters,
+            [parameter.grad for parameter in self.parameters],
+            self.state["mean"],
+            self.state["square"],
+            [],
+            self.state["step"],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=0.9,
+            beta2=0.98,
+            eps=1e-8,
+            lr=self.options.learning_rate * rate,
+            weight_decay=self.options.weight_decay,
+        )
 
 
 def ndcg_sum(score_BM: Tensor, seen_BM: Tensor, relevant_BM: Tensor) -> Tensor:
@@ -199,7 +235,7 @@ def ndcg_sum(score_BM: Tensor, seen_BM: Tensor, relevant_BM: Tensor) -> Tensor:
 def _epoch(  # noqa: PLR0917
     wrapped: nn.Module,
     trainable: Trainable,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     options: LoopOptions,
     shard: Shard,
     epoch: int,
@@ -211,15 +247,13 @@ def _epoch(  # noqa: PLR0917
     total = torch.zeros((), device=device)
     for step, batch in enumerate(batches):
         done = (epoch + step / len(batches)) / options.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * _rate(done)
         with _precision(options, device):
             loss = wrapped(batch, shard)
-        optimizer.zero_grad()
+        trainable.zero_grad()
         # DistributedDataParallel averages over the workers, the joined batch needs the sum.
         (loss * shard.count).backward()
         nn.utils.clip_grad_norm_(trainable.parameters(), _CLIP_NORM)
-        optimizer.step()
+        optimizer.step(_rate(done))
         total += loss.detach().float()
     if shard.count > 1:
         dist.all_reduce(total)
@@ -273,35 +307,30 @@ def _copy(trainable: nn.Module) -> dict[str, Tensor]:
 def _save(
     path: Path,
     trainable: Trainable,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     state: State,
     best: dict[str, Tensor],
 ) -> None:
     """Weights, optimizer state and position in one safetensors file, replaced as a whole."""
     tensors = {f"weights.{name}": value for name, value in _copy(trainable).items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+    for slot, values in optimizer.state.items():
+        tensors |= {f"optimizer.{slot}.{index}": value for index, value in enumerate(values)}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"state": json.dumps(asdict(state))})
     partial.replace(path)
 
 
-def _load(
-    path: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, device: str
-) -> tuple[State, dict[str, Tensor]]:
-    weights, best, slots = {}, {}, {}
+def _load(path: Path, trainable: Trainable, optimizer: AdamW) -> tuple[State, dict[str, Tensor]]:
+    weights, best = {}, {}
     with safe_open(path, framework="pt", device="cpu") as file:
         state = State(**json.loads(file.metadata()["state"]))
         for key in file.keys():  # noqa: SIM118 (the file is no dict)
             kind, name = key.split(".", 1)
             if kind == "optimizer":
-                index, slot = name.split(".")
-                slots.setdefault(int(index), {})[slot] = file.get_tensor(key)
+                slot, index = name.split(".")
+                optimizer.state[slot][int(index)].copy_(file.get_tensor(key))
             else:
                 (weights if kind == "weights" else best)[name] = file.get_tensor(key)
     trainable.load_state_dict(weights)
-    trainable.to(device)
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": slots, "param_groups": groups})
     return state, best

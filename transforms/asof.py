@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 AT, MARK = "__at", "__mark"
-"""Columns of a time line: the moment in µs, and 0 for a row, 1 for a window's end, -1 for its start."""
+"""Columns of a time line: µs since 1970; and 0 on a row, 1 on a window's end, -1 on its start."""
 
 ALWAYS_MICROS = -(2**62)
 """The moment of a row without a time: it was true from the start."""
@@ -109,7 +109,7 @@ def sums_at_points(
     return summed.groupBy(key, "as_of").agg(*totals)
 
 
-def _forward(key: str):  # noqa: ANN202 - WindowSpec is of the JVM's or of Connect's kind
+def _forward(key: str):
     # Marks stand before the rows of their moment: an end leaves them out, a start takes them in.
     return Window.partitionBy(key).orderBy(F.asc(AT), F.desc(F.abs(MARK)))
 

@@ -36,8 +36,8 @@ def examples(
     """Builds the examples of `[interval_end - training_window, interval_end)`.
 
     Features are those of `user_features` and `item_features` as of the moment of the example, by
-    the same functions that fill the tables; lists and maps are left out. The time of day and the day
-    of the week (UTC, Monday first) are points on a circle, so that 23:59 lies beside 0:00 (FE-38).
+    the same functions that fill the tables; lists and maps are left out. The time of day and the
+    day of the week (UTC) are points on a circle, so that 23:59 lies beside 0:00 (FE-38).
 
     Args:
         events: Table `events`, also from before the window.

@@ -32,8 +32,8 @@ def item_features(
     * `item_age_hours`: as_of - created_at; null when that is unknown or later (FE-21).
     * `engagement_rate`: (likes + comments + shares) / max(1, views), by events of these types. It
       passes 1 where items are liked without a view event (FE-22).
-    * `like_ratio`, `comment_ratio`, `share_ratio`: part of the engagement; sum to 1, or to 0 without
-      any (FE-23 to FE-25).
+    * `like_ratio`, `comment_ratio`, `share_ratio`: part of the engagement; sum to 1, or to 0
+      without any (FE-23 to FE-25).
     * `category`: of the tags known by then, the category of the one that `categories` names first;
       else the first of the item's own categories; else "unknown" (FE-26).
     * `sentiment`, `readability`: of title and text, see `transforms.text` (FE-27, FE-28).

@@ -118,7 +118,7 @@ def columns(table: str) -> list[str]:
     for char in SCHEMAS[table] + ",":
         depth += (char == "<") - (char == ">")
         if char == "," and depth == 0:
-            names.append(field.split()[0])
+            names.append(field.split(maxsplit=1)[0])
             field = ""
         else:
             field += char

@@ -36,7 +36,7 @@ LOCAL_SETTINGS: dict[str, str] = {
         "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC"
     ),
 }
-"""Settings added for a `local[...]` master; together they made small jobs about four times faster."""
+"""Settings added for a `local[...]` master; together they make small jobs several times faster."""
 
 
 def spark_session(

@@ -24,6 +24,13 @@ CORRUPT_ROW = "_corrupt_row"
 _DELIMITERS = {",": '","', ";": '";"', "\t": r'"\t"', "|": '"|"', "::": '"::"', ":": '":"'}
 _COLUMNS_SHOWN = 30
 
+# How Spark's messages name the file, and two headers that differ.
+_FILE = re.compile(
+    r"(?:reading file|footer for file:?)\s+(?:FileStatus\{path=)?(?:file:(?://)?)?"
+    r"(\S+?)[;,.]*(?:\s|$)"
+)
+_HEADERS = re.compile(r"CSV header does not conform.*?Header: ([^\n]*)\n Schema: ([^\n]*)\n", re.S)
+
 
 class SourceError(ValueError):
     """A source cannot be read as declared; the text says where and what to do instead."""
@@ -33,7 +40,7 @@ def read_source(
     spark: SparkSession,
     paths: Sequence[str],
     *,
-    format: str,  # noqa: A002 - the name of the option in the specification
+    format: str,
     delimiter: str = ",",
     header: bool = True,
     null_values: Sequence[str] = ("",),
@@ -70,7 +77,13 @@ def read_source(
             df = spark.read.parquet(*paths)
     else:
         raise SourceError(f"{named}: the format `{format}` is not known; use csv or parquet.")
-    _require_columns(df, named, wanted, format, delimiter, header)
+    missing = [name for name in dict.fromkeys(wanted) if name not in df.columns]
+    if missing:
+        columns = [name for name in df.columns if name != CORRUPT_ROW]
+        if format == "csv" and len(columns) == 1 and len(set(wanted)) > 1:
+            first_line = columns[0] if header else str((df.first() or [""])[0])
+            raise SourceError(_wrong_delimiter(named, len(set(wanted)), first_line, delimiter))
+        raise SourceError(_missing_columns(named, missing, columns))
     if not null_values:
         return df
     texts = [field.name for field in df.schema.fields if isinstance(field.dataType, StringType)]
@@ -113,15 +126,14 @@ def reading(what: str) -> Iterator[None]:
 
 
 def _read_failure(error: str, what: str) -> str | None:
-    named = re.search(
-        r"(?:reading file|footer for file:?)\s*(?:FileStatus\{path=)?(\S+?)[;,.\s]*(?:\s|$)", error
-    )
-    file = named[1].removeprefix("file://") if named else what
-    if "CSV header does not conform" in error:
-        # The header of the first file stands for all; another order would shift every value.
+    named = _FILE.search(error)
+    file = named[1] if named else what
+    headers = _HEADERS.search(error)
+    if headers:
+        # One header stands for all files: in another order, every value would shift.
         return (
-            f"{file}: the header differs from that of the other files of this source. "
-            "Give files of different layouts as sources of their own."
+            f"{file}: its header is `{headers[1]}`, but another file of this source has "
+            f"`{headers[2]}`. Give files of different layouts as sources of their own."
         )
     signs = {
         "is not a Parquet file": "it is not a Parquet file, or it is cut short",
@@ -193,39 +205,24 @@ def _read_csv(
     return df
 
 
-def _require_columns(
-    df: DataFrame,
-    named: str,
-    wanted: Collection[str],
-    format: str,
-    delimiter: str,
-    header: bool,  # noqa: A002
-) -> None:
-    columns = [name for name in df.columns if name != CORRUPT_ROW]
-    missing = [name for name in dict.fromkeys(wanted) if name not in columns]
-    if not missing:
-        return
-    if format == "csv" and len(columns) == 1 and len(set(wanted)) > 1:
-        line = columns[0] if header else str((df.first() or [""])[0])
-        likely = next((shown for mark, shown in _rank_delimiters(line) if mark != delimiter), None)
-        cure = (
-            f"The delimiter looks like {likely}: set `delimiter: {likely}`."
-            if likely
-            else ("Set `delimiter` to what separates the fields.")
-        )
-        raise SourceError(
-            f"{named}: with the delimiter {_DELIMITERS.get(delimiter, repr(delimiter))} every line "
-            f"is one field, but {len(set(wanted))} columns are mapped. {cure}\n"
-            f"  First line: {line[:120]}"
-        )
+def _wrong_delimiter(named: str, mapped: int, line: str, delimiter: str) -> str:
+    likely = next((shown for mark, shown in _rank_delimiters(line) if mark != delimiter), None)
+    cure = "Set `delimiter` to what separates the fields."
+    if likely is not None:
+        cure = f"The delimiter looks like {likely}: set `delimiter: {likely}`."
+    return (
+        f"{named}: with the delimiter {_DELIMITERS.get(delimiter, repr(delimiter))} every line is "
+        f"one field, but {mapped} columns are mapped. {cure}\n  First line: {line[:120]}"
+    )
+
+
+def _missing_columns(named: str, missing: Sequence[str], columns: Sequence[str]) -> str:
+    what = "1 mapped column is" if len(missing) == 1 else f"{len(missing)} mapped columns are"
     shown = ", ".join(columns[:_COLUMNS_SHOWN])
     if len(columns) > _COLUMNS_SHOWN:
         shown += f" and {len(columns) - _COLUMNS_SHOWN} more"
-    lines = [
-        f"{named}: {len(missing)} mapped column{'s are' if len(missing) > 1 else ' is'} missing."
-    ]
-    lines += [f"  `{name}` is not in the source.{suggestion(name, columns)}" for name in missing]
-    raise SourceError("\n".join([*lines, f"  The source has: {shown}."]))
+    lines = [f"  `{name}` is not in the source.{suggestion(name, columns)}" for name in missing]
+    return "\n".join([f"{named}: {what} missing.", *lines, f"  The source has: {shown}."])
 
 
 def _rank_delimiters(line: str) -> list[tuple[str, str]]:

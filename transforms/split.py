@@ -19,8 +19,8 @@ def split_of(timestamp: str, *, valid_start: datetime, test_start: datetime) -> 
     """
     if valid_start >= test_start:
         raise ValueError(
-            f"Validation must begin before the test, but it begins at {valid_start.isoformat()} and "
-            f"the test at {test_start.isoformat()}."
+            f"Validation must begin before the test, but it begins at {valid_start.isoformat()} "
+            f"and the test at {test_start.isoformat()}."
         )
     moment = F.col(timestamp)
     return (

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from pipelines.errors import SpecError, UsageError
 from pipelines.sources import (
     EVENT_TYPES,
@@ -20,8 +22,6 @@ from pipelines.sources import (
     UserColumns,
 )
 from pipelines.spec import Pipeline, load_pipeline
-from pydantic import ValidationError
-
 from transforms import schemas
 
 HERE = Path(__file__).parent
@@ -87,7 +87,11 @@ def test_a_short_spec_is_whole(load):
     events = shop.sources.events[0]
     assert (events.format, events.delimiter, events.header) == ("csv", ",", True)
     assert events.columns.mapped()["timestamp"].plain() == {
-        "unit": "s", "scale": None, "split": None, "from": "at", "constant": None,
+        "unit": "s",
+        "scale": None,
+        "split": None,
+        "from": "at",
+        "constant": None,
     }
     assert events.event_type.produced() == ("rating",)
     assert shop.sources.items.format == "parquet"
@@ -197,8 +201,11 @@ def test_columns_are_those_of_the_tables():
     assert schemas.EVENT_TYPES == EVENT_TYPES
     derived = {"events": {"event_type"}, "items": {"tag_times"}, "users": set(), "follows": set()}
     records = {
-        "events": EventColumns, "items": ItemColumns, "users": UserColumns, "follows": FollowColumns,
-    }  # fmt: skip
+        "events": EventColumns,
+        "items": ItemColumns,
+        "users": UserColumns,
+        "follows": FollowColumns,
+    }
     for table, record in records.items():
         assert set(record.model_fields) == set(schemas.columns(table)) - derived[table]
 
@@ -240,7 +247,12 @@ def test_models_as_a_list_and_as_a_mapping_are_one(load):
 
 def test_times_are_utc(load):
     text = SHOP + "schedule: {start: %s}"
-    for written in ("2026-01-05", '"2026-01-05"', "2026-01-05T00:00:00Z", "2026-01-05 01:00:00+01:00"):
+    for written in (
+        "2026-01-05",
+        '"2026-01-05"',
+        "2026-01-05T00:00:00Z",
+        "2026-01-05 01:00:00+01:00",
+    ):
         assert load(text % written).schedule.start == datetime(2026, 1, 5, tzinfo=UTC)
 
 

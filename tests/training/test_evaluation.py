@@ -13,7 +13,7 @@ from training.models.base import Model
 from training.models.item_knn import ItemKNN
 from training.models.popularity import Popularity
 from training.snapshot import Histories, Snapshot
-from training.topk import ScoreError
+from training.topk import ItemLists, ScoreError
 
 VALID, TEST, END = 100, 200, 300
 SETTINGS = {"ks": (1, 2), "light_below": 3, "new_below": 1}
@@ -57,8 +57,6 @@ class _Table(Model):
     _fit = _tensors = _restore = None
 
 
-_Table.__abstractmethods__ = frozenset()
-
 EVENTS = [
     # ann: heavy; saw a, b, c; the test brings d (liked), a (liked again), e (not liked)
     ("ann", "a", 10, 1.0),
@@ -82,7 +80,7 @@ EVENTS = [
 ]
 
 
-def _lists(lists) -> list[str]:
+def _lists(lists: ItemLists) -> list[str]:
     return ["".join("abcdef"[code] for code in row) for row in np.split(lists.items, lists.offsets)]
 
 
@@ -221,7 +219,9 @@ def _random_world(seed: int, users: int = 60, items: int = 40) -> Snapshot:
 def test_a_random_world_is_ranked_as_a_plain_loop_ranks_it() -> None:
     snapshot = _random_world(4)
     test_set = TestSet.build(snapshot, ks=(1, 5, 10), light_below=3, new_below=1)
-    model = ItemKNN.fit(snapshot, {"shrinkage": 1.0}, FitContext(seed=1, work_dir=None, run_name=""))
+    model = ItemKNN.fit(
+        snapshot, {"shrinkage": 1.0}, FitContext(seed=1, work_dir=None, run_name="")
+    )
     evaluation = evaluate(model, test_set, batch=7)
     assert len(test_set) > 20
     for row in range(len(test_set)):

@@ -143,9 +143,7 @@ def test_diversity_is_the_mean_cosine_distance_of_sklearn() -> None:
     rng = np.random.default_rng(2)
     vector_ND = rng.normal(size=(30, 5))
     lists_UK = np.array([rng.choice(30, 7, replace=False) for _ in range(50)])
-    expected = [
-        cosine_distances(vector_ND[row])[np.triu_indices(7, 1)].mean() for row in lists_UK
-    ]
+    expected = [cosine_distances(vector_ND[row])[np.triu_indices(7, 1)].mean() for row in lists_UK]
     np.testing.assert_allclose(metrics.diversity(lists_UK, vector_ND), expected, atol=1e-12)
 
 
