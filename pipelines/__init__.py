@@ -1,0 +1,1 @@
+"""The engine: specs, the stage graph, plans, the runner and the command line."""

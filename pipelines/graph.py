@@ -15,7 +15,8 @@ from typing import Any
 from pipelines.errors import UsageError, closest
 from pipelines.spec import Pipeline
 
-BASELINE = "popularity"
+EVERYBODY = "*"
+"""The `user_id` of the list for users who have no candidates of their own."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ SOURCE_TABLES = ("events", "items", "users", "follows")
 FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
 
 
-def build_steps(pipeline: Pipeline, models: Mapping[str, Mapping[str, Any]],
-                contracts: Mapping[str, Any]) -> tuple[Step, ...]:
+def build_steps(
+    pipeline: Pipeline, models: Mapping[str, Mapping[str, Any]], contracts: Mapping[str, Any]
+) -> tuple[Step, ...]:
     """The steps of a pipeline in an order in which they can run.
 
     Args:
@@ -66,88 +68,139 @@ def build_steps(pipeline: Pipeline, models: Mapping[str, Mapping[str, Any]],
     staged = tuple(f"staged_{table}" for table in tables)
     steps = [
         Step(
-            name="ingest", kind="ingest", group="data",
+            name="ingest",
+            kind="ingest",
+            group="data",
             summary="read the sources, map their columns to typed rows",
             writes=(*staged, "staged_rejects"),
             # Which rows must be staged depends on which were validated: by these contracts.
-            options={"sources": pipeline.sources.model_dump(mode="json"),
-                     "seed": pipeline.seed,
-                     "contracts": {table: contracts[table] for table in tables}},
+            options={
+                "sources": pipeline.sources.model_dump(mode="json"),
+                "seed": pipeline.seed,
+                "contracts": {table: contracts[table] for table in tables},
+            },
         ),
         Step(
-            name="validate", kind="validate", group="data",
+            name="validate",
+            kind="validate",
+            group="data",
             summary="hold the rows against their contracts, keep the good ones",
-            needs=("ingest",), reads=(*staged, "staged_rejects"), writes=(*tables, "quarantine"),
+            needs=("ingest",),
+            reads=(*staged, "staged_rejects"),
+            writes=(*tables, "quarantine"),
             options={"contracts": {table: contracts[table] for table in tables}},
         ),
         Step(
-            name="user_features", kind="user_features", group="features",
+            name="user_features",
+            kind="user_features",
+            group="features",
             summary="what is known of each user",
-            needs=("validate",), reads=("events", "users", "follows"), writes=("user_features",),
+            needs=("validate",),
+            reads=("events", "users", "follows"),
+            writes=("user_features",),
             options={key: features[key] for key in ("history", "session_gap", "interests")},
         ),
         Step(
-            name="item_features", kind="item_features", group="features",
+            name="item_features",
+            kind="item_features",
+            group="features",
             summary="what is known of each item",
-            needs=("validate",), reads=("events", "items", "users", "follows"),
-            writes=("item_features",), options={"categories": features["categories"]},
+            needs=("validate",),
+            reads=("events", "items", "users", "follows"),
+            writes=("item_features",),
+            options={"categories": features["categories"]},
         ),
         Step(
-            name="sequences", kind="sequences", group="features",
+            name="sequences",
+            kind="sequences",
+            group="features",
             summary="each user's history in time order",
-            needs=("validate",), reads=("events", "items"), writes=("sequences",),
+            needs=("validate",),
+            reads=("events", "items"),
+            writes=("sequences",),
             options={"sequence_length": features["sequence_length"], "label": label},
         ),
         Step(
-            name="graph_edges", kind="graph_edges", group="features",
+            name="graph_edges",
+            kind="graph_edges",
+            group="features",
             summary="who follows whom, who did what, what goes together",
-            needs=("validate",), reads=("events", "items", "follows"), writes=("graph_edges",),
+            needs=("validate",),
+            reads=("events", "items", "follows"),
+            writes=("graph_edges",),
             options={"similar_items": features["similar_items"], "label": label},
         ),
         Step(
-            name="examples", kind="examples", group="features",
+            name="examples",
+            kind="examples",
+            group="features",
             summary="labelled rows with features as of their event, split by time",
-            needs=("validate",), reads=("events", "items", "users", "follows"),
-            writes=("examples",), options={"features": features, "cuts": cuts},
+            needs=("validate",),
+            reads=("events", "items", "users", "follows"),
+            writes=("examples",),
+            options={"features": features, "cuts": cuts},
         ),
         *(
             Step(
-                name=f"train_{model}", kind="train", group="training",
+                name=f"train_{model}",
+                kind="train",
+                group="training",
                 summary=f"fit {model}, register it as challenger",
-                needs=("examples", "graph_edges"), reads=("examples", "items", "graph_edges"),
-                options={"model": model, "config": dict(config), "cuts": cuts,
-                         "seed": pipeline.seed},
+                needs=("examples", "graph_edges"),
+                reads=("examples", "items", "graph_edges"),
+                options={
+                    "model": model,
+                    "config": dict(config),
+                    "cuts": cuts,
+                    "seed": pipeline.seed,
+                },
                 code=("training",),
             )
             for model, config in models.items()
         ),
         Step(
-            name="evaluate", kind="evaluate", group="training",
+            name="evaluate",
+            kind="evaluate",
+            group="training",
             summary="judge challengers and champions on one frozen test set",
             needs=tuple(f"train_{model}" for model in models),
-            reads=("examples", "items", "graph_edges"), writes=("evaluations",),
+            reads=("examples", "items", "graph_edges"),
+            writes=("evaluations",),
             options={"evaluation": evaluation, "models": list(models), "seed": pipeline.seed},
             code=("training",),
         ),
         Step(
-            name="gate", kind="gate", group="training",
+            name="gate",
+            kind="gate",
+            group="training",
             summary="let only a better model become champion",
-            needs=("evaluate",), reads=("evaluations",),
-            options={"gate": pipeline.gate.model_dump(mode="json"), "models": list(models),
-                     "seed": pipeline.seed},
+            needs=("evaluate",),
+            reads=("evaluations",),
+            options={
+                "gate": pipeline.gate.model_dump(mode="json"),
+                "models": list(models),
+                "seed": pipeline.seed,
+            },
             code=("training",),
         ),
         Step(
-            name="candidates", kind="candidates", group="publication",
+            name="candidates",
+            kind="candidates",
+            group="publication",
             summary="the champions' top items for every active user",
-            needs=("gate", "sequences"), reads=("events", "sequences", "items", "examples"),
+            needs=("gate", "sequences"),
+            reads=("events", "sequences", "items", "examples"),
             writes=("staged_candidates", "staged_similar_items"),
-            options={"candidates": pipeline.candidates.model_dump(mode="json"),
-                     "threshold": label["threshold"]},
+            options={
+                "candidates": pipeline.candidates.model_dump(mode="json"),
+                "threshold": label["threshold"],
+            },
             code=("training",),
         ),
         Step(
-            name="drift", kind="drift", group="publication",
+            name="drift",
+            kind="drift",
+            group="publication",
             summary="compare the interval with the training window",
             needs=("candidates", "evaluate"),
             reads=("examples", "staged_candidates"),
@@ -155,21 +208,26 @@ def build_steps(pipeline: Pipeline, models: Mapping[str, Mapping[str, Any]],
             code=("training",),
         ),
         Step(
-            name="publish", kind="publish", group="publication",
+            name="publish",
+            kind="publish",
+            group="publication",
             summary="hold the lists against their contract, serve them",
             needs=("candidates", "drift"),
             reads=("staged_candidates", "staged_similar_items"),
             writes=("candidates", "similar_items"),
-            options={"contracts": {table: contracts[table]
-                                   for table in ("candidates", "similar_items")}},
+            options={
+                "contracts": {table: contracts[table] for table in ("candidates", "similar_items")}
+            },
         ),
     ]
     return tuple(steps)
 
 
 def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:
-    """Keep the steps that a selection names: ``name``, ``+name`` (with all it needs), ``name+``
-    (with all that needs it), a group's name, or several of these joined by commas.
+    """Keep the steps that a selection names.
+
+    A term is a step's or a group's name; ``+name`` adds all that it needs, ``name+`` all that needs
+    it. Several terms are joined by commas.
 
     Raises:
         UsageError: For a name that is neither a step nor a group.
@@ -184,7 +242,8 @@ def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:
         if not chosen:
             known = [step.name for step in steps] + sorted({step.group for step in steps})
             raise UsageError(
-                f"--select {selection}: there is no stage or group `{name}`.{closest(name, known)}\n"
+                f"--select {selection}: there is no stage or group `{name}`."
+                f"{closest(name, known)}\n"
                 f"  Stages: {', '.join(step.name for step in steps)}\n"
                 f"  Groups: {', '.join(dict.fromkeys(step.group for step in steps))}"
             )

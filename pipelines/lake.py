@@ -49,9 +49,7 @@ class Lake:
         found = self._open(table)
         return None if found is None else found.version()
 
-    def spark(
-        self, session: SparkSession, table: str, *, version: int | None = None
-    ) -> DataFrame:
+    def spark(self, session: SparkSession, table: str, *, version: int | None = None) -> DataFrame:
         """A table as a DataFrame.
 
         Raises:
@@ -111,7 +109,11 @@ class Lake:
         return rows
 
     def replace_interval(
-        self, table: str, rows: DataFrame | pa.Table, interval_end: datetime, note: Mapping[str, Any]
+        self,
+        table: str,
+        rows: DataFrame | pa.Table,
+        interval_end: datetime,
+        note: Mapping[str, Any],
     ) -> int:
         """Replace one interval of a table in one commit; returns the table's new version."""
         import pyarrow as pa

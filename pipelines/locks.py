@@ -5,8 +5,8 @@ disk, where it locks inside one JVM only. ``flock`` closes that gap, and is let 
 when its holder dies, so a killed run never leaves a stale lock.
 
 One thing outlives a killed run: Spark's JVM notices the death of its Python half a second later
-and could still commit. A lock therefore names the processes of its holder, and the next holder waits
-until they are gone.
+and could still commit. A lock therefore names the processes of its holder, and the next holder
+waits until they are gone.
 """
 
 from __future__ import annotations

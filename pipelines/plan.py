@@ -1,4 +1,4 @@
-"""What would run, and why: plain data, used by ``sextant plan`` to tell and by the runner to act."""
+"""What would run, and why: plain data that ``sextant plan`` tells and the runner acts on."""
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ class Planner:
 
     def decide(self, step: Step) -> Decision:
         """Whether a step must run, given that all it needs has run."""
-        missing = [need for need in step.needs
-                   if self._history.last_success(need, self._interval) is None]
+        missing = [
+            need for need in step.needs if self._history.last_success(need, self._interval) is None
+        ]
         if missing:
             return Decision(step, True, f"`{missing[0]}` has not run for this interval", "")
         now = fingerprint(step, self._interval, self.inputs(step))
@@ -100,7 +101,8 @@ class Planner:
             assert run is not None, f"{step.name} asked before {need} ran"
             found[need] = (
                 self._history.tables_digest(self._interval)
-                if need == "validate" else run.fingerprint
+                if need == "validate"
+                else run.fingerprint
             )
         if step.kind == "ingest":
             found["sources"] = self._source_digest()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,8 +48,14 @@ class Project:
     pipeline: Pipeline
 
     @classmethod
-    def load(cls, reference: str, *, root: Path | None = None, env: str = "local",
-             sets: Sequence[str] = ()) -> Project:
+    def load(
+        cls,
+        reference: str,
+        *,
+        root: Path | None = None,
+        env: str = "local",
+        sets: Sequence[str] = (),
+    ) -> Project:
         """Read and check a pipeline.
 
         Raises:
@@ -105,7 +110,9 @@ class Project:
         """MLflow's address; the file of an SQLite store is absolute."""
         uri = self.pipeline.environment.mlflow.tracking_uri
         prefix = "sqlite:///"
-        return f"{prefix}{self.location(uri.removeprefix(prefix))}" if uri.startswith(prefix) else uri
+        return (
+            f"{prefix}{self.location(uri.removeprefix(prefix))}" if uri.startswith(prefix) else uri
+        )
 
     @property
     def artifacts(self) -> str:
@@ -153,7 +160,8 @@ def _expand(location: str) -> list[str]:
     path = Path(location)
     if path.is_dir():
         return [str(file) for file in path.rglob("*") if file.is_file()]
-    return glob.glob(location, recursive=True)
+    anchor = Path(path.anchor)
+    return [str(file) for file in anchor.glob(str(path.relative_to(anchor)))]
 
 
 def commit() -> str:

@@ -67,8 +67,9 @@ class Runner:
     def __init__(self, project: Project, progress: Callable[[str], None]) -> None:
         self._project = project
         self._progress = progress
-        self.lake = Lake(project.location(project.pipeline.environment.lake),
-                         project.pipeline.pipeline)
+        self.lake = Lake(
+            project.location(project.pipeline.environment.lake), project.pipeline.pipeline
+        )
         self.history = RunHistory(self.lake)
         self._held = ExitStack()
         self._locks: list[Path] = []
@@ -93,8 +94,9 @@ class Runner:
         """The newest event in the sources; noted, so that unchanged files are read once."""
         from pipelines.stages.ingest import latest_event
 
-        sources = digest([self._project.pipeline.sources.model_dump(mode="json"),
-                          self._project.source_digest()])
+        sources = digest(
+            [self._project.pipeline.sources.model_dump(mode="json"), self._project.source_digest()]
+        )
         note = self.lake.folder / "latest_event.json" if self.lake.folder else None
         if note is not None and note.exists():
             noted = json.loads(note.read_text())
@@ -109,8 +111,11 @@ class Runner:
     def planner(self, interval: Interval) -> Planner:
         """The planner for one interval."""
         return Planner(
-            self.lake, self.history, interval,
-            source_digest=self._project.source_digest, champions=self._project.champions,
+            self.lake,
+            self.history,
+            interval,
+            source_digest=self._project.source_digest,
+            champions=self._project.champions,
         )
 
     def run(self, steps: Sequence[Step], interval: Interval) -> Outcome:
@@ -170,8 +175,14 @@ class Runner:
 
     def _execute(self, step: Step, interval: Interval, decision: Decision) -> StageRun:
         context = StageContext(
-            self._project, step, interval, self.lake, self.history, self.engines,
-            decision.fingerprint, lambda line: self._progress(f"    {line}"),
+            self._project,
+            step,
+            interval,
+            self.lake,
+            self.history,
+            self.engines,
+            decision.fingerprint,
+            lambda line: self._progress(f"    {line}"),
         )
         resume = self._project.command("run", interval)
         started_at, start = datetime.now(UTC), time.monotonic()
@@ -181,23 +192,50 @@ class Runner:
                 result = stages.function(step.kind)(context)
         except SextantError as error:
             error.next_command = error.next_command or resume
-            self._record(context, decision, "failed", started_at, time.monotonic() - start,
-                         memory.peak_mb, StageResult(str(error)))
+            self._record(
+                context,
+                decision,
+                "failed",
+                started_at,
+                time.monotonic() - start,
+                memory.peak_mb,
+                StageResult(str(error)),
+            )
             raise
         except Exception as error:
-            self._record(context, decision, "failed", started_at, time.monotonic() - start,
-                         memory.peak_mb, StageResult(f"{type(error).__name__}: {error}"))
+            self._record(
+                context,
+                decision,
+                "failed",
+                started_at,
+                time.monotonic() - start,
+                memory.peak_mb,
+                StageResult(f"{type(error).__name__}: {error}"),
+            )
             raise StageError(
                 f"Stage `{step.name}` failed for the interval that ends at {interval.end_text}.\n"
                 f"{_explain(error)}",
                 next_command=resume,
             ) from error
-        return self._record(context, decision, "succeeded", started_at,
-                            time.monotonic() - start, memory.peak_mb, result)
+        return self._record(
+            context,
+            decision,
+            "succeeded",
+            started_at,
+            time.monotonic() - start,
+            memory.peak_mb,
+            result,
+        )
 
     def _record(
-        self, context: StageContext, decision: Decision, status: str, started_at: datetime,
-        seconds: float, peak_mb: float, result: StageResult,
+        self,
+        context: StageContext,
+        decision: Decision,
+        status: str,
+        started_at: datetime,
+        seconds: float,
+        peak_mb: float,
+        result: StageResult,
     ) -> StageRun:
         run = StageRun(
             run_id=context.run_id,
@@ -240,7 +278,7 @@ class Runner:
 
 
 def _explain(error: BaseException) -> str:
-    """The message alone when we wrote it ourselves; with the traceback when we did not expect it."""
+    """The message alone when we wrote it; with the traceback when we did not expect it."""
     text = str(error).strip() or type(error).__name__
     ours = type(error).__module__.split(".")[0] in {"transforms", "training", "pipelines"}
     if ours:

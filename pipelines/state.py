@@ -85,7 +85,8 @@ class RunHistory:
     def last_success(self, stage: str, interval: Interval) -> StageRun | None:
         """The newest attempt that succeeded."""
         found = [
-            r for r in self.runs
+            r
+            for r in self.runs
             if r.stage == stage and r.interval_end == interval.end and r.status == "succeeded"
         ]
         return found[-1] if found else None
@@ -97,8 +98,10 @@ class RunHistory:
         Events that another `mapping` of the sources made do not count: a changed spec loads anew.
         """
         ends = [
-            run.interval_end for run in self.runs
-            if run.stage == "validate" and run.status == "succeeded"
+            run.interval_end
+            for run in self.runs
+            if run.stage == "validate"
+            and run.status == "succeeded"
             and run.detail["mapping"] == mapping
         ]
         return max(ends, default=None)
@@ -116,8 +119,9 @@ class RunHistory:
             and run.status == "succeeded"
             and run.interval_end <= interval.end
         }
-        events = [[_iso(run.covers_start), _iso(end), run.digest]
-                  for end, run in sorted(newest.items())]
+        events = [
+            [_iso(run.covers_start), _iso(end), run.digest] for end, run in sorted(newest.items())
+        ]
         return digest([events, newest[interval.end].detail["dimensions"]])
 
     def record(self, run: StageRun) -> None:
@@ -143,9 +147,17 @@ class RunHistory:
 
 def fingerprint(step: Step, interval: Interval, inputs: Mapping[str, str]) -> str:
     """Hash of all that a step's result depends on; `inputs` are digests of what it reads."""
-    return digest([step.name, step.kind, dict(step.options), _iso(interval.start),
-                   _iso(interval.end), {name: code_digest(name) for name in step.code},
-                   dict(inputs)])
+    return digest(
+        [
+            step.name,
+            step.kind,
+            dict(step.options),
+            _iso(interval.start),
+            _iso(interval.end),
+            {name: code_digest(name) for name in step.code},
+            dict(inputs),
+        ]
+    )
 
 
 def digest(value: Any) -> str:
@@ -162,8 +174,10 @@ def code_digest(package: str) -> str:
     if package not in _code_digests:
         files = sorted((_PACKAGES / package).rglob("*.py"))
         _code_digests[package] = digest(
-            [[str(file.relative_to(_PACKAGES)), hashlib.sha256(file.read_bytes()).hexdigest()]
-             for file in files]
+            [
+                [str(file.relative_to(_PACKAGES)), hashlib.sha256(file.read_bytes()).hexdigest()]
+                for file in files
+            ]
         )
     return _code_digests[package]
 
@@ -182,11 +196,27 @@ def _schema() -> Any:
 
     time = pa.timestamp("us", tz="UTC")
     text, number, whole = pa.string(), pa.float64(), pa.int64()
-    return pa.schema({
-        "run_id": text, "pipeline": text, "stage": text, "interval_start": time,
-        "interval_end": time, "status": text, "fingerprint": text, "started_at": time,
-        "seconds": number, "peak_memory_mb": number, "rows_in": whole, "rows_out": whole,
-        "tables_in": text, "tables_out": text, "spec_hash": text, "commit": text,
-        "message": text, "digest": text, "covers_start": time, "detail": text,
-    })
-
+    return pa.schema(
+        {
+            "run_id": text,
+            "pipeline": text,
+            "stage": text,
+            "interval_start": time,
+            "interval_end": time,
+            "status": text,
+            "fingerprint": text,
+            "started_at": time,
+            "seconds": number,
+            "peak_memory_mb": number,
+            "rows_in": whole,
+            "rows_out": whole,
+            "tables_in": text,
+            "tables_out": text,
+            "spec_hash": text,
+            "commit": text,
+            "message": text,
+            "digest": text,
+            "covers_start": time,
+            "detail": text,
+        }
+    )

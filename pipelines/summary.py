@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pipelines.errors import UsageError, closest
-from pipelines.intervals import Interval
+from pipelines.errors import StageError, UsageError
+from pipelines.graph import EVERYBODY
+from pipelines.intervals import Interval, text
 from pipelines.lake import Lake
 from pipelines.project import Project
 from pipelines.runner import Outcome, Runner
@@ -26,9 +27,7 @@ def summarise(
         verdict, the candidates of one user, the cost, and three commands to go on with. Parts whose
         stage has not run for the interval are None.
     """
-    last = {
-        step.name: runner.history.last_success(step.name, interval) for step in project.steps
-    }
+    last = {step.name: runner.history.last_success(step.name, interval) for step in project.steps}
     publish = last["publish"]
     user = publish.detail.get("example_user") if publish else None
     return {
@@ -40,8 +39,11 @@ def summarise(
         "models": _models(runner.lake, interval) if last["evaluate"] else None,
         "gate": _detail(last["gate"], "verdicts"),
         "drift": _detail(last["drift"], "verdict"),
-        "example": None if user is None else {
-            "user": user, "candidates": recommendations(project, user, 10),
+        "example": None
+        if user is None
+        else {
+            "user": user,
+            "candidates": recommendations(project, user, 10),
         },
         "cost": {
             "seconds": dict(outcome.seconds),
@@ -59,8 +61,11 @@ def _detail(run: StageRun | None, key: str) -> Any:
 
 
 def _next(project: Project, user: str | None) -> list[str]:
-    commands = [project.command("report", None), project.command("plan", None),
-                project.command("graph", None)]
+    commands = [
+        project.command("report", None),
+        project.command("plan", None),
+        project.command("graph", None),
+    ]
     if user is not None:
         commands[2] = project.command("recommend", None, user)
     return commands
@@ -85,13 +90,18 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["rows"]:
         parts.append(_rows_text(summary["rows"]))
     if summary["models"]:
-        parts.append("Models on the frozen test set (95 % intervals over users)\n"
-                     + models_table(summary["models"]))
+        parts.append(
+            "Models on the frozen test set (95 % intervals over users)\n"
+            + models_table(summary["models"])
+        )
     if summary["gate"]:
-        parts.append("Gate\n" + "\n".join(
-            f"  {model:<12} {verdict['outcome']:<9} {verdict['reason']}"
-            for model, verdict in summary["gate"].items()
-        ))
+        parts.append(
+            "Gate\n"
+            + "\n".join(
+                f"  {model:<12} {verdict['outcome']:<9} {verdict['reason']}"
+                for model, verdict in summary["gate"].items()
+            )
+        )
     if summary["drift"]:
         parts.append(_drift_text(summary["drift"]))
     if summary["example"]:
@@ -108,15 +118,18 @@ def _head(summary: Mapping[str, Any]) -> str:
     cost = summary["cost"]
     return (
         f"{title}: {len(summary['ran'])} stages ran, {len(summary['skipped'])} were up to date, "
-        f"{sum(cost['seconds'].values()):.0f} s, peak memory {cost['peak_memory_mb'] / 1024:.1f} GiB"
+        f"{sum(cost['seconds'].values()):.0f} s, "
+        f"peak memory {cost['peak_memory_mb'] / 1024:.1f} GiB"
     )
 
 
 def _rows_text(rows: Mapping[str, Mapping[str, int]]) -> str:
     lines = ["Rows"]
     for table, counts in rows.items():
-        lines.append(f"  {table:<8} {counts['accepted']:>9,} accepted {counts['quarantined']:>7,} "
-                     f"quarantined {counts['duplicates']:>7,} duplicates")
+        lines.append(
+            f"  {table:<8} {counts['accepted']:>9,} accepted {counts['quarantined']:>7,} "
+            f"quarantined {counts['duplicates']:>7,} duplicates"
+        )
     return "\n".join(lines)
 
 
@@ -147,27 +160,36 @@ def models_table(models: Sequence[Mapping[str, Any]]) -> str:
 def recommendations(project: Project, user: str, k: int) -> list[dict[str, Any]]:
     """The published candidates of a user, best first, with titles.
 
+    A user without candidates of their own gets the list for everybody, whose `user_id` says so.
+
     Raises:
         StageError: When nothing has been published yet.
-        UsageError: For a user without candidates.
+        UsageError: For a list without items.
     """
     import pyarrow.compute as pc
 
+    if k < 1:
+        raise UsageError(f"--k {k}: a list has at least one item. Write --k 10.")
     lake = Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
-    rows = lake.arrow("candidates")
-    mine = rows.filter(pc.equal(rows["user_id"], user)).sort_by("rank").slice(0, k)
-    if not mine.num_rows:
-        users = sorted(set(rows["user_id"].to_pylist()))
-        raise UsageError(
-            f"User `{user}` has no published candidates.{closest(user, users)}\n"
-            f"  {len(users):,} active users have some, for example {', '.join(users[:3])}."
+    if lake.version("candidates") is None:
+        raise StageError(
+            f"{project.pipeline.pipeline} has published no candidates yet.",
+            next_command=project.command("run", None),
         )
+    rows = lake.arrow("candidates")
+    mine = rows.filter(pc.equal(rows["user_id"], user))
+    if not mine.num_rows:
+        mine = rows.filter(pc.equal(rows["user_id"], EVERYBODY))
+    mine = mine.sort_by("rank").slice(0, k)
     items = lake.arrow("items", columns=["item_id", "title", "categories"])
     wanted = items.filter(pc.is_in(items["item_id"], value_set=mine["item_id"].combine_chunks()))
-    titles = {row["item_id"]: row for row in wanted.to_pylist()}
+    known = {row["item_id"]: row for row in wanted.to_pylist()}
     return [
-        {**row, "title": titles.get(row["item_id"], {}).get("title"),
-         "categories": titles.get(row["item_id"], {}).get("categories")}
+        {
+            **row,
+            "title": known[row["item_id"]]["title"],
+            "categories": known[row["item_id"]]["categories"],
+        }
         for row in mine.to_pylist()
     ]
 
@@ -175,12 +197,16 @@ def recommendations(project: Project, user: str, k: int) -> list[dict[str, Any]]
 def recommendations_text(user: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """A user's candidates as a table."""
     served = rows[0]
-    lines = [f"Candidates of user {user}, of the interval that ends at "
-             f"{served['interval_end']:%Y-%m-%dT%H:%MZ}"]
+    end = served["interval_end"]
+    lines = [f"Candidates of user {user}, of the interval that ends at {text(end)}"]
+    if served["user_id"] != user:
+        lines.append(f"  (`{user}` is not an active user: this is the list for everybody)")
     for row in rows:
-        title = row["title"] or ", ".join(row["categories"] or []) or f"item {row['item_id']}"
-        lines.append(f"  {row['rank']:>3}  {_cut(title, 44):<44}  {row['score']:>7.3f}  "
-                     f"{row['source']:<12} {row['reason']}")
+        title = row["title"] or ", ".join(row["categories"] or []) or "-"
+        lines.append(
+            f"  {row['rank']:>3}  {row['item_id']:<10} {_cut(title, 42):<42}  "
+            f"{row['score']:>7.3f}  {row['source']:<12} {row['reason']}"
+        )
     return "\n".join(lines)
 
 
@@ -199,21 +225,32 @@ def report(project: Project) -> dict[str, Any]:
     for end, stages in sorted(by_interval.items()):
         interval = Interval(next(iter(stages.values())).interval_start, end)
         gate, drift = stages.get("gate"), stages.get("drift")
-        intervals.append({
-            "interval_end": interval.end_text,
-            "failed": {s: r.message for s, r in stages.items() if r.status == "failed"},
-            "seconds": round(sum(r.seconds for r in stages.values()), 1),
-            "peak_memory_mb": max(r.peak_memory_mb for r in stages.values()),
-            "rows": _detail(stages.get("validate"), "rows"),
-            "models": _models(lake, interval) if "evaluate" in stages else [],
-            "gate": _detail(gate, "verdicts") or {},
-            "drift": _detail(drift, "verdict"),
-            "stages": {s: {"seconds": r.seconds, "peak_memory_mb": r.peak_memory_mb,
-                           "rows_out": r.rows_out, "status": r.status}
-                       for s, r in stages.items()},
-        })
-    return {"pipeline": project.pipeline.pipeline, "intervals": intervals,
-            "next": [project.command("run", None)]}
+        intervals.append(
+            {
+                "interval_end": interval.end_text,
+                "failed": {s: r.message for s, r in stages.items() if r.status == "failed"},
+                "seconds": round(sum(r.seconds for r in stages.values()), 1),
+                "peak_memory_mb": max(r.peak_memory_mb for r in stages.values()),
+                "rows": _detail(stages.get("validate"), "rows"),
+                "models": _models(lake, interval) if "evaluate" in stages else [],
+                "gate": _detail(gate, "verdicts") or {},
+                "drift": _detail(drift, "verdict"),
+                "stages": {
+                    s: {
+                        "seconds": r.seconds,
+                        "peak_memory_mb": r.peak_memory_mb,
+                        "rows_out": r.rows_out,
+                        "status": r.status,
+                    }
+                    for s, r in stages.items()
+                },
+            }
+        )
+    return {
+        "pipeline": project.pipeline.pipeline,
+        "intervals": intervals,
+        "next": [project.command("run", None)],
+    }
 
 
 def report_text(found: Mapping[str, Any]) -> str:
@@ -222,16 +259,22 @@ def report_text(found: Mapping[str, Any]) -> str:
         return f"{found['pipeline']}: nothing has run yet.\nNext: {found['next'][0]}"
     parts = []
     for entry in found["intervals"]:
-        lines = [f"{found['pipeline']}, interval that ends at {entry['interval_end']}: "
-                 f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB"]
-        lines += [f"  FAILED {stage}: {text.splitlines()[0]}"
-                  for stage, text in entry["failed"].items()]
+        lines = [
+            f"{found['pipeline']}, interval that ends at {entry['interval_end']}: "
+            f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB"
+        ]
+        lines += [
+            f"  FAILED {stage}: {text.splitlines()[0]}" for stage, text in entry["failed"].items()
+        ]
         if entry["models"]:
             lines.append(models_table(entry["models"]))
-        lines += [f"  gate: {model} {verdict['outcome']}: {verdict['reason']}"
-                  for model, verdict in entry["gate"].items()]
+        lines += [
+            f"  gate: {model} {verdict['outcome']}: {verdict['reason']}"
+            for model, verdict in entry["gate"].items()
+        ]
         if entry["drift"]:
-            lines.append(f"  drift: {entry['drift']['outcome']}. "
-                         + " ".join(entry["drift"]["reasons"]))
+            lines.append(
+                f"  drift: {entry['drift']['outcome']}. " + " ".join(entry["drift"]["reasons"])
+            )
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

@@ -200,13 +200,16 @@ def _run_ray(folder: Path, name: str, context: FitContext) -> None:
         """Without two helper processes that have nothing to do here but import for seconds.
 
         No Ray data set is used, and the placement groups' cleaner asks the State API, which a
-        Ray without a dashboard does not have.
+        Ray without a dashboard does not have. Ctrl-C stays an ordinary KeyboardInterrupt.
         """
 
         def _create_default_callbacks(self) -> list[Any]:
             idle = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
             callbacks = super()._create_default_callbacks()
             return [callback for callback in callbacks if type(callback).__name__ not in idle]
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Ray's own handler ends the process with status 0 and outlives the fit."""
 
     trainer = LeanTorchTrainer(
         _ray_worker,

@@ -1,0 +1,1 @@
+"""Spark and Arrow code: pure functions from tables to tables."""

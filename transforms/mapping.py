@@ -351,7 +351,7 @@ def _array(raw: Column, kind: T.DataType, target: T.ArrayType, mapped: ColumnMap
         return raw.try_cast(target)
     text = raw.cast("string")
     if mapped.split is not None:
-        parts = F.transform(F.split(text, re.escape(mapped.split)), F.trim)
+        parts = F.transform(F.split(text, re.escape(mapped.split)), lambda entry: F.trim(entry))
         entries = F.filter(parts, lambda entry: entry != "")
     elif isinstance(target.elementType, T.StringType):
         entries = F.array(text)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.types import DoubleType
 
 
 def item_text() -> Column:
@@ -14,7 +15,7 @@ def item_text() -> Column:
     return F.concat_ws(" ", "title", "text")
 
 
-@F.pandas_udf("double")
+@F.pandas_udf(DoubleType())
 def sentiment(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
     """Returns VADER's compound score in [-1, 1]; 0 for an empty or null text (FE-27).
 

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import StageError
-from pipelines.graph import BASELINE
+from pipelines.graph import EVERYBODY
+from pipelines.sections import BASELINE
 from pipelines.stages.snapshot import micros
 from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from training.models import Model
+
     from training.snapshot import Histories
     from training.topk import ItemLists
-
-EVERYBODY = "*"
-"""The `user_id` under which the list for users without candidates of their own stands."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -28,6 +26,7 @@ def run(context: StageContext) -> StageResult:
         StageError: Before any model is champion.
     """
     import pyarrow as pa
+
     from training.candidates import SIMILAR_ITEMS, build_candidates, similar_items
 
     options = context.project.pipeline.candidates
@@ -37,11 +36,20 @@ def run(context: StageContext) -> StageResult:
     items = _known_items(context)
     users = _active_users(context)
     histories, seen = _histories(context, users, items["item_id"])
-    lists = pa.concat_tables(build_candidates(
-        models, weights, histories, seen, k=options.k, popular=popular, versions=versions,
-        titles=items["title"].to_pylist(), batch=options.batch,
-        progress=_every_tenth(context, len(histories)),
-    ))
+    lists = pa.concat_tables(
+        build_candidates(
+            models,
+            weights,
+            histories,
+            seen,
+            k=options.k,
+            popular=popular,
+            versions=versions,
+            titles=items["title"].to_pylist(),
+            batch=options.batch,
+            progress=_every_tenth(context, len(histories)),
+        )
+    )
     stamp = {"run_id": context.run_id, "interval_end": context.interval.end}
     context.write_interval(
         "staged_candidates", _stamped(lists, {**stamp, "created_at": datetime.now(UTC)})
@@ -58,7 +66,8 @@ def run(context: StageContext) -> StageResult:
     return StageResult(
         f"{lists.num_rows:,} rows for {len(users) - 1:,} active users from "
         f"{served or f'{BASELINE} v{versions[BASELINE]} alone'}",
-        rows_in=len(histories.items), rows_out=lists.num_rows + alike.num_rows,
+        rows_in=len(histories.items),
+        rows_out=lists.num_rows + alike.num_rows,
         detail={"users": len(users) - 1, "weights": weights, "versions": versions},
     )
 
@@ -100,7 +109,7 @@ def _known_items(context: StageContext) -> pa.Table:
 
 
 def _active_users(context: StageContext) -> pa.Array:
-    """Everyone with an event, or a new account, shortly before the interval's end; and everybody."""
+    """All with an event or a new account shortly before the interval's end; and everybody."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -121,6 +130,7 @@ def _histories(
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
+
     from training.snapshot import Histories
     from training.topk import ItemLists
 
@@ -147,8 +157,9 @@ def _histories(
         positive_from=context.project.pipeline.features.label.threshold,
     )
     # Histories are cut to a length; what was seen is not.
-    events = context.arrow("events", columns=["user_id", "item_id", "timestamp"],
-                           before={"timestamp": end})
+    events = context.arrow(
+        "events", columns=["user_id", "item_id", "timestamp"], before={"timestamp": end}
+    )
     user_E = pc.index_in(events["user_id"], value_set=users)
     item_E = pc.index_in(events["item_id"], value_set=items)
     met_E = pc.and_(pc.is_valid(user_E), pc.is_valid(item_E))

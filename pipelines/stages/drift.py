@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import DriftError
-from pipelines.graph import BASELINE
+from pipelines.sections import BASELINE
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ def run(context: StageContext) -> StageResult:
         quality={} if quality is None else {metric: quality},
         quality_history=history,
         thresholds=DriftThresholds(
-            psi=options.psi, column_share=options.share, quality_metric=metric,
-            quality_drop=options.quality_drop, sample_rows=options.sample,
+            psi=options.psi,
+            column_share=min(options.share, 0.99),
+            quality_metric=metric,
+            quality_drop=options.quality_drop,
+            sample_rows=options.sample,
         ),
         out_dir=folder,
         seed=context.step.options["seed"],
@@ -93,11 +96,13 @@ def _features(context: StageContext) -> tuple[pa.Table, pa.Table]:
 
 def _former_scores(context: StageContext) -> pa.Table | None:
     """The scores of the newest earlier interval, None before there is one."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = context.lake.arrow("staged_candidates", columns=["score", "interval_end"],
-                              before={"interval_end": context.interval.end})
+    rows = context.lake.arrow(
+        "staged_candidates",
+        columns=["score", "interval_end"],
+        before={"interval_end": context.interval.end},
+    )
     if not rows.num_rows:
         return None
     newest: pa.Scalar = pc.max(rows["interval_end"])
@@ -109,13 +114,15 @@ def _quality(context: StageContext, metric: str) -> tuple[str, float | None, lis
     served = {
         run.interval_end: run.detail
         for run in context.history.runs
-        if run.stage == "candidates" and run.status == "succeeded"
+        if run.stage == "candidates"
+        and run.status == "succeeded"
         and context.interval.end - _HISTORY <= run.interval_end <= context.interval.end
     }
     weights = served[context.interval.end]["weights"]
     model = max(weights, key=lambda name: weights[name], default=BASELINE)
     values = {
-        end: value for end, detail in sorted(served.items())
+        end: value
+        for end, detail in sorted(served.items())
         if (value := _value(context, end, model, detail["versions"].get(model), metric)) is not None
     }
     return model, values.pop(context.interval.end, None), list(values.values())
@@ -125,13 +132,17 @@ def _value(
     context: StageContext, end: Any, model: str, version: str | None, metric: str
 ) -> float | None:
     rows = context.lake.arrow(
-        "metrics", columns=["model_name", "model_version", "role", "metric", "group", "value"],
+        "metrics",
+        columns=["model_name", "model_version", "role", "metric", "group", "value"],
         interval_end=end,
     )
     for row in rows.to_pylist():
         if (
-            row["metric"] == metric and row["group"] == "all" and row["model_name"] == model
-            and row["model_version"] == version and row["role"] in (CHALLENGER, CHAMPION)
+            row["metric"] == metric
+            and row["group"] == "all"
+            and row["model_name"] == model
+            and row["model_version"] == version
+            and row["role"] in (CHALLENGER, CHAMPION)
         ):
             found: float | None = row["value"]
             return found

@@ -11,6 +11,7 @@ from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
     from training.evaluation import Evaluation
     from training.registry import Registry, Version
 
@@ -18,14 +19,17 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``evaluations`` (a row per user) and ``metrics`` (a row per number)."""
+    """Replace the interval of ``evaluations`` (rows of users) and ``metrics`` (rows of numbers)."""
     import pyarrow as pa
+
     from training.evaluation import TestSet, evaluate, summarise
     from training.models import load_model
 
     options = context.project.pipeline.evaluation
     test_set = TestSet.build(
-        load_snapshot(context), ks=options.k, light_below=options.light_below,
+        load_snapshot(context),
+        ks=options.k,
+        light_below=options.light_below,
         new_below=options.new_below,
     )
     models = registry(context)
@@ -34,16 +38,27 @@ def run(context: StageContext) -> StageResult:
     for name, version, role in judged(context, models):
         evaluation = evaluate(load_model(models.fetch(version)), test_set)
         per_user.append(_per_user(context, name, version, role, evaluation))
-        rows = summarise(evaluation, resamples=options.bootstrap, confidence=options.confidence,
-                         seed=context.step.options["seed"])
+        rows = summarise(
+            evaluation,
+            resamples=options.bootstrap,
+            confidence=options.confidence,
+            seed=context.step.options["seed"],
+        )
         metrics += [
-            {"run_id": context.run_id, "interval_end": context.interval.end,
-             "model_name": name, "model_version": version.version, "role": role,
-             "test_set": test_set.digest, **asdict(row)}
+            {
+                "run_id": context.run_id,
+                "interval_end": context.interval.end,
+                "model_name": name,
+                "model_version": version.version,
+                "role": role,
+                "test_set": test_set.digest,
+                **asdict(row),
+            }
             for row in rows
         ]
-        overall = {row.metric: row.value for row in rows
-                   if row.group == "all" and row.value is not None}
+        overall = {
+            row.metric: row.value for row in rows if row.group == "all" and row.value is not None
+        }
         if role == CHALLENGER:
             models.log_metrics(version, overall)
         context.progress(
@@ -53,16 +68,15 @@ def run(context: StageContext) -> StageResult:
     context.write_interval("evaluations", pa.concat_tables(per_user))
     context.write_interval("metrics", pa.Table.from_pylist(metrics, schema=_metrics_schema()))
     return StageResult(
-        f"{len(per_user)} models, {len(test_set):,} users, "
-        f"test set {test_set.digest[:12]}",
-        rows_in=len(test_set), rows_out=len(metrics),
+        f"{len(per_user)} models, {len(test_set):,} users, test set {test_set.digest[:12]}",
+        rows_in=len(test_set),
+        rows_out=len(metrics),
         detail={"test_set": test_set.digest, "users": len(test_set)},
     )
 
 
 def judged(context: StageContext, models: Registry) -> list[tuple[str, Version, str]]:
-    """Model, version and role of all that are judged: each challenger of this interval, and the
-    champion that it would replace."""
+    """Model, version and role: each challenger of this interval, and the champion before it."""
     found = []
     for name in context.project.models:
         challenger = challenger_of(context, models, name)
@@ -87,24 +101,37 @@ def _per_user(
 
     users = evaluation.test_set.histories.user_ids
     times = pa.timestamp("us", tz="UTC")
-    return pa.table({
-        "run_id": pa.array([context.run_id] * len(users)),
-        "interval_end": pa.array([context.interval.end] * len(users), times),
-        "model_name": pa.array([name] * len(users)),
-        "model_version": pa.array([version.version] * len(users)),
-        "role": pa.array([role] * len(users)),
-        "user_id": pa.array(users, pa.string()),
-        "group": pa.array(evaluation.test_set.groups, pa.string()),
-        **{metric: pa.array(value_U) for metric, value_U in evaluation.per_user.items()},
-    })
+    return pa.table(
+        {
+            "run_id": pa.array([context.run_id] * len(users)),
+            "interval_end": pa.array([context.interval.end] * len(users), times),
+            "model_name": pa.array([name] * len(users)),
+            "model_version": pa.array([version.version] * len(users)),
+            "role": pa.array([role] * len(users)),
+            "user_id": pa.array(users, pa.string()),
+            "group": pa.array(evaluation.test_set.groups, pa.string()),
+            **{metric: pa.array(value_U) for metric, value_U in evaluation.per_user.items()},
+        }
+    )
 
 
 def _metrics_schema() -> pa.Schema:
     import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
-    return pa.schema({
-        "run_id": text, "interval_end": pa.timestamp("us", tz="UTC"), "model_name": text,
-        "model_version": text, "role": text, "test_set": text, "metric": text, "group": text,
-        "value": number, "low": number, "high": number, "users": pa.int64(),
-    })
+    return pa.schema(
+        {
+            "run_id": text,
+            "interval_end": pa.timestamp("us", tz="UTC"),
+            "model_name": text,
+            "model_version": text,
+            "role": text,
+            "test_set": text,
+            "metric": text,
+            "group": text,
+            "value": number,
+            "low": number,
+            "high": number,
+            "users": pa.int64(),
+        }
+    )

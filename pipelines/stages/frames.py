@@ -9,6 +9,7 @@ from pipelines.intervals import Interval
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
     from transforms.interactions import LabelRule
 
 SINCE = {"events": "timestamp", "items": "created_at", "users": "created_at", "follows": "since"}
@@ -37,7 +38,9 @@ def label_rule(context: StageContext) -> LabelRule:
 
     label = context.project.pipeline.features.label
     return LabelRule(
-        kind=label.kind, threshold=label.threshold, rating_max=label.rating_max,
+        kind=label.kind,
+        threshold=label.threshold,
+        rating_max=label.rating_max,
         strengths=label.strengths.model_dump(),
     )
 
@@ -56,6 +59,7 @@ def write_feature_table(
 
 def rows_of(context: StageContext, table: str) -> int:
     """How many rows a table now holds for this interval."""
-    return context.lake.arrow(
+    rows: int = context.lake.arrow(
         table, columns=["interval_end"], interval_end=context.interval.end
     ).num_rows
+    return rows

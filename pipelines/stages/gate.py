@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
-from pipelines.graph import BASELINE
+from pipelines.sections import BASELINE
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of
 from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
     from training.gate import Verdict
     from training.registry import Registry
 
@@ -30,7 +31,8 @@ def run(context: StageContext) -> StageResult:
         context.progress(f"{name:<12} {verdict['outcome']:<9} {verdict['reason']}")
     promoted = [name for name, verdict in verdicts.items() if verdict["outcome"] == "promoted"]
     return StageResult(
-        f"promoted: {', '.join(promoted) or 'none'}", rows_in=evaluations.num_rows,
+        f"promoted: {', '.join(promoted) or 'none'}",
+        rows_in=evaluations.num_rows,
         detail={"verdicts": verdicts},
     )
 
@@ -42,21 +44,32 @@ def _judge(
     challenger = challenger_of(context, models, name)
     champion = models.champion(challenger.name)
     if champion is not None and champion.version == challenger.version:
-        return {"outcome": "promoted", "version": champion.version,
-                "reason": champion.tags.get("gate_reason", "Made champion by a person.")}
+        return {
+            "outcome": "promoted",
+            "version": champion.version,
+            "reason": champion.tags.get("gate_reason", "Made champion by a person."),
+        }
     verdict = _compare(context, name, evaluations)
     models.record_verdict(challenger, verdict, test_set=test_set)
     outcome, reason = "rejected", verdict.reason
     if verdict.promote and champion is not None and champion.interval_end > context.interval.end:
         outcome = "kept back"
-        reason = (f"{reason} The champion, version {champion.version}, is of a later interval and "
-                  "stays.")
+        reason = (
+            f"{reason} The champion, version {champion.version}, is of a later interval and stays."
+        )
     elif verdict.promote:
         models.promote(challenger)
         outcome = "promoted"
-    return {"outcome": outcome, "version": challenger.version, "reason": reason,
-            "metric": options.metric, "challenger": verdict.challenger_mean,
-            "reference": verdict.reference_mean, "low": verdict.low, "high": verdict.high}
+    return {
+        "outcome": outcome,
+        "version": challenger.version,
+        "reason": reason,
+        "metric": options.metric,
+        "challenger": verdict.challenger_mean,
+        "reference": verdict.reference_mean,
+        "low": verdict.low,
+        "high": verdict.high,
+    }
 
 
 def _compare(context: StageContext, name: str, evaluations: pa.Table) -> Verdict:
@@ -67,14 +80,19 @@ def _compare(context: StageContext, name: str, evaluations: pa.Table) -> Verdict
     reference_U, version = _metric(evaluations, name, CHAMPION, options.metric)
     reference = f"champion version {version}"
     if name == BASELINE:
-        return refresh_baseline(challenger_U, reference_U if version else None,
-                                reference_name=reference)
+        return refresh_baseline(
+            challenger_U, reference_U if version else None, reference_name=reference
+        )
     if version is None:
         reference_U, _ = _metric(evaluations, BASELINE, CHALLENGER, options.metric)
         reference = BASELINE
     return decide(
-        challenger_U, reference_U, reference_name=reference, min_lift=options.min_lift,
-        confidence=options.confidence, resamples=options.bootstrap,
+        challenger_U,
+        reference_U,
+        reference_name=reference,
+        min_lift=options.min_lift,
+        confidence=options.confidence,
+        resamples=options.bootstrap,
         seed=context.step.options["seed"],
     )
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def run(context: StageContext) -> StageResult:
     """Fill ``staged_*`` with what the sources hold for the interval.
 
-    Events are those of `[start, end)`, reaching back to the last moment that is covered, so that the
-    first run loads all history and a blocked interval is tried again. Items, users and follows are
-    read whole: each row says since when it is true.
+    Events are those of `[start, end)`, reaching back to the last moment that is covered, so that
+    the first run loads all history and a blocked interval is tried again. Items, users and follows
+    are read whole: each row says since when it is true.
     """
     mapping = digest([context.step.options, code_digest("transforms")])
     covered = context.history.covered_until(mapping)
@@ -54,12 +54,16 @@ def latest_event(project: Project, engines: Engines) -> datetime:
     """
     demo = project.pipeline.sources.demo
     if demo is not None:
-        return _world(project).config.end
+        end: datetime = _world(project).config.end
+        return end
     from pyspark.sql import functions as F
+
     from transforms.sources import reading
 
-    frames = [_typed(engines.spark, project, "events", source)[0]
-              for source in project.pipeline.sources.events]
+    frames = [
+        _typed(engines.spark, project, "events", source)[0]
+        for source in project.pipeline.sources.events
+    ]
     latest = F.unix_micros(F.max("timestamp")).alias("latest")
     with reading(_paths(project.pipeline.sources.events)):
         found = [frame.select(latest).collect()[0]["latest"] for frame in frames]
@@ -86,20 +90,27 @@ def _world(project: Project) -> Any:
 
     demo = project.pipeline.sources.demo
     assert demo is not None
-    return DemoWorld(DemoConfig(**{name: getattr(demo, name) for name in type(demo).model_fields},
-                                seed=project.pipeline.seed))
+    return DemoWorld(
+        DemoConfig(
+            **{name: getattr(demo, name) for name in type(demo).model_fields},
+            seed=project.pipeline.seed,
+        )
+    )
 
 
 def _from_demo(context: StageContext, start: datetime | None) -> Filled:
     import pyarrow as pa
     from pyspark.sql.pandas.types import to_arrow_schema
+
     from transforms.schemas import struct
 
     assert context.spark, "schemas are parsed by Spark"
     world = _world(context.project)
     tables: dict[str, Callable[[], pa.Table]] = {
         "events": lambda: world.events_between(start or world.config.start, context.interval.end),
-        "items": world.items, "users": world.users, "follows": world.follows,
+        "items": world.items,
+        "users": world.users,
+        "follows": world.follows,
     }
     rows = {}
     for table in SOURCE_TABLES:
@@ -107,7 +118,9 @@ def _from_demo(context: StageContext, start: datetime | None) -> Filled:
         rows[table] = frame.num_rows
         stamp = pa.array([context.interval.end] * frame.num_rows, pa.timestamp("us", tz="UTC"))
         context.replace_all(f"staged_{table}", frame.append_column("interval_end", stamp))
-    context.replace_all("staged_rejects", to_arrow_schema(struct("quarantine"), timezone="UTC").empty_table())
+    context.replace_all(
+        "staged_rejects", to_arrow_schema(struct("quarantine"), timezone="UTC").empty_table()
+    )
     return rows, {}, {}
 
 
@@ -115,16 +128,20 @@ def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows with every column of a table, in its order; those not given are null."""
     import pyarrow as pa
 
-    return pa.table({
-        field.name: rows[field.name].cast(field.type) if field.name in rows.column_names
-        else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    })
+    return pa.table(
+        {
+            field.name: rows[field.name].cast(field.type)
+            if field.name in rows.column_names
+            else pa.nulls(rows.num_rows, field.type)
+            for field in schema
+        }
+    )
 
 
 def _from_files(context: StageContext, start: datetime | None) -> Filled:
     from pyspark.sql import DataFrame
     from pyspark.sql import functions as F
+
     from transforms.mapping import deduplicate
     from transforms.sources import reading
 
@@ -171,11 +188,15 @@ def _typed(
 ) -> tuple[DataFrame, DataFrame]:
     """The typed rows of one source, and the rows that could not be read."""
     from transforms import mapping
-    from transforms.sources import read_source
 
     columns = {
-        name: mapping.ColumnMap(source=plain["from"], constant=plain["constant"],
-                                unit=plain["unit"], scale=plain["scale"], split=plain["split"])
+        name: mapping.ColumnMap(
+            source=plain["from"],
+            constant=plain["constant"],
+            unit=plain["unit"],
+            scale=plain["scale"],
+            split=plain["split"],
+        )
         for name, plain in ((n, c.plain()) for n, c in source.columns.mapped().items())
     }
     rule = None
@@ -183,8 +204,11 @@ def _typed(
     if declared is not None:
         constant = declared.always if not declared.flags else None
         rule = mapping.EventTypeRule(
-            constant=constant, column=declared.column, map=declared.map,
-            always=None if constant else declared.always, flags=declared.flags,
+            constant=constant,
+            column=declared.column,
+            map=declared.map,
+            always=None if constant else declared.always,
+            flags=declared.flags,
         )
     wanted = [one.source for one in columns.values() if one.source] + (rule.sources if rule else [])
     frame = _frame(spark, project, source, wanted)
@@ -204,28 +228,35 @@ def _with_tags(
     time = collect.time
     wanted = [collect.key, collect.from_, *([time.from_] if time else [])]
     return mapping.collect_lists(
-        items, _frame(spark, project, collect, wanted), "tags",
+        items,
+        _frame(spark, project, collect, wanted),
+        "tags",
         mapping.Collected(
-            key=collect.key, value=collect.from_,
+            key=collect.key,
+            value=collect.from_,
             time=mapping.ColumnMap(source=time.from_, unit=time.unit) if time else None,
         ),
     )
 
 
-def _frame(
-    spark: SparkSession, project: Project, files: Files, wanted: list[str]
-) -> DataFrame:
+def _frame(spark: SparkSession, project: Project, files: Files, wanted: list[str]) -> DataFrame:
     from transforms.sources import read_source
 
     return read_source(
-        spark, [project.location(files.path)], format=files.format, delimiter=files.delimiter,
-        header=files.header, null_values=files.null_values, wanted=wanted,
+        spark,
+        [project.location(files.path)],
+        format=files.format,
+        delimiter=files.delimiter,
+        header=files.header,
+        null_values=files.null_values,
+        wanted=wanted,
     )
 
 
 def _implied(context: StageContext, table: str) -> DataFrame:
     """A table that has no source: the ids that events name, known from their first event on."""
     from pyspark.sql import functions as F
+
     from transforms.schemas import struct
 
     schema = struct(table)
@@ -236,11 +267,14 @@ def _implied(context: StageContext, table: str) -> DataFrame:
     if context.lake.version("events") is not None:
         events = events.unionByName(context.read("events").select(key, "timestamp"))
     first = events.groupBy(key).agg(F.min("timestamp").alias("created_at"))
-    return first.select([
-        F.col(field.name) if field.name in first.columns
-        else F.lit(None).cast(field.dataType).alias(field.name)
-        for field in schema.fields
-    ])
+    return first.select(
+        [
+            F.col(field.name)
+            if field.name in first.columns
+            else F.lit(None).cast(field.dataType).alias(field.name)
+            for field in schema.fields
+        ]
+    )
 
 
 def _paths(sources: Any) -> str:

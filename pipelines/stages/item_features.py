@@ -13,7 +13,10 @@ def run(context: StageContext) -> StageResult:
     items = context.read("items")
     frame = item_features(
         as_points(items, "item_id", context.interval),
-        context.read("events"), items, context.read("users"), context.read("follows"),
+        context.read("events"),
+        items,
+        context.read("users"),
+        context.read("follows"),
         categories=context.project.pipeline.features.categories,
     )
     return write_feature_table(context, "item_features", frame, "items")

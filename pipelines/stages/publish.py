@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import ContractError
+from pipelines.graph import EVERYBODY
+from pipelines.intervals import text
+from pipelines.sections import BASELINE
 from pipelines.stages.validate import check_table
 
 if TYPE_CHECKING:
@@ -43,13 +46,15 @@ def run(context: StageContext) -> StageResult:
     served = _served_interval(context)
     if served is not None and served > context.interval.end:
         return StageResult(
-            f"kept in staging: the lists of the later interval {served:%Y-%m-%dT%H:%MZ} stay served",
+            f"kept in staging: the lists of the later interval {text(served)} stay served",
             rows_in=rows.num_rows,
         )
     for table in _SERVED:
         context.tables_out[table] = context.lake.replace_all(table, lists[table], context.note)
     return StageResult(
-        f"{rows.num_rows:,} rows served", rows_in=rows.num_rows, rows_out=rows.num_rows,
+        f"{rows.num_rows:,} rows served",
+        rows_in=rows.num_rows,
+        rows_out=rows.num_rows,
         detail={"example_user": _example_user(rows)},
     )
 
@@ -67,7 +72,7 @@ def _example_user(rows: pa.Table) -> str | None:
     """A user to show: the first, by id, whose list is personal."""
     import pyarrow.compute as pc
 
-    personal = rows.filter(pc.not_equal(rows["source"], "popularity"))
-    users = (personal if personal.num_rows else rows)["user_id"]
-    found: str | None = pc.min(users).as_py()
+    own = rows.filter(pc.not_equal(rows["user_id"], EVERYBODY))
+    personal = own.filter(pc.not_equal(own["source"], BASELINE))
+    found: str | None = pc.min((personal if personal.num_rows else own)["user_id"]).as_py()
     return found

@@ -11,13 +11,21 @@ from pipelines.context import StageContext
 if TYPE_CHECKING:
     from training.snapshot import Snapshot
 
-_EXAMPLE_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "strength", "label", "timestamp")
+_EXAMPLE_COLUMNS = (
+    "event_id",
+    "user_id",
+    "item_id",
+    "event_type",
+    "strength",
+    "label",
+    "timestamp",
+)
 _ITEM_COLUMNS = ("item_id", "categories", "created_at")
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """The one global time split of an interval: train < valid_start <= valid < test_start <= test."""
+    """The global time split: train < valid_start <= valid < test_start <= test < end."""
 
     valid_start: datetime
     test_start: datetime

@@ -57,18 +57,15 @@ def run(context: StageContext) -> StageResult:
             "interval_end": context.interval.end_text,
             "model_type": options["model"],
         },
-        params={**options["config"], "train_positives": positives,
-                "items": len(model.item_ids)},
+        params={**options["config"], "train_positives": positives, "items": len(model.item_ids)},
         metrics={},
         fingerprint=context.fingerprint,
     )
     shutil.rmtree(work)
     return StageResult(
-        f"{name} version {version.version}: {len(model.item_ids):,} items, "
-        f"{positives:,} positives",
+        f"{name} version {version.version}: {len(model.item_ids):,} items, {positives:,} positives",
         rows_in=len(snapshot.users),
-        detail={"version": version.version, "items": len(model.item_ids),
-                "positives": positives},
+        detail={"version": version.version, "items": len(model.item_ids), "positives": positives},
     )
 
 

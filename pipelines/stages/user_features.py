@@ -14,7 +14,11 @@ def run(context: StageContext) -> StageResult:
     users = context.read("users")
     frame = user_features(
         as_points(users, "user_id", context.interval),
-        context.read("events"), users, context.read("follows"),
-        history=options.history, session_gap=options.session_gap, interests=options.interests,
+        context.read("events"),
+        users,
+        context.read("follows"),
+        history=options.history,
+        session_gap=options.session_gap,
+        interests=options.interests,
     )
     return write_feature_table(context, "user_features", frame, "users")

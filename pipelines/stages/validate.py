@@ -75,7 +75,10 @@ def run(context: StageContext) -> StageResult:
 
 
 def check_table(
-    context: StageContext, table: str, frame: DataFrame, references: dict[str, DataFrame],
+    context: StageContext,
+    table: str,
+    frame: DataFrame,
+    references: dict[str, DataFrame],
     columns: tuple[str, ...] | None = None,
 ) -> Any:
     """Hold a frame against all contracts of its table, as one."""
@@ -90,11 +93,18 @@ def check_table(
     if columns is None:
         columns = tuple(
             column.from_
-            for source in context.project.pipeline.sources.tables() if source.table == table
-            for column in source.columns.mapped().values() if column.from_ is not None
+            for source in context.project.pipeline.sources.tables()
+            if source.table == table
+            for column in source.columns.mapped().values()
+            if column.from_ is not None
         )
-    return check(frame, contract, interval_end=context.interval.end, references=references,
-                 source_columns=columns)
+    return check(
+        frame,
+        contract,
+        interval_end=context.interval.end,
+        references=references,
+        source_columns=columns,
+    )
 
 
 def _staged(context: StageContext, table: str) -> DataFrame:
@@ -102,18 +112,19 @@ def _staged(context: StageContext, table: str) -> DataFrame:
 
     frame = context.read(f"staged_{table}")
     staged_for = frame.select("interval_end").head()
-    if staged_for is not None and frame.filter(
-        F.col("interval_end") != F.lit(context.interval.end)
-    ).head():
+    if (
+        staged_for is not None
+        and frame.filter(F.col("interval_end") != F.lit(context.interval.end)).head()
+    ):
         raise StageError(
-            f"Staging holds another interval than the one that ends at {context.interval.end_text}.",
+            f"Staging holds another interval than that which ends at {context.interval.end_text}.",
             next_command=context.project.command("stage", context.interval, "ingest"),
         )
     return frame.drop("interval_end")
 
 
 def _write_quarantine(context: StageContext, checked: dict[str, Any]) -> None:
-    """Replace the interval's quarantine: rows that could not be read, and rows that broke a rule."""
+    """Replace the interval's quarantine: rows that were unreadable or broke a rule."""
     from functools import reduce
 
     from pyspark.sql import DataFrame
@@ -126,15 +137,18 @@ def _write_quarantine(context: StageContext, checked: dict[str, Any]) -> None:
         before = context.read("quarantine").filter(
             F.col("interval_end") < F.lit(context.interval.end)
         )
-        rejects = rejects.join(before.select("table", "row", "rule"), ["table", "row", "rule"],
-                               "left_anti")
-    frames = [rejects.select(columns)] + [one.quarantined.select(columns)
-                                          for one in checked.values()]
+        rejects = rejects.join(
+            before.select("table", "row", "rule"), ["table", "row", "rule"], "left_anti"
+        )
+    frames = [rejects.select(columns)] + [
+        one.quarantined.select(columns) for one in checked.values()
+    ]
     context.write_interval("quarantine", reduce(DataFrame.unionByName, frames))
 
 
-def _publish(context: StageContext, good: dict[str, DataFrame], start: Any, mapping: str
-             ) -> dict[str, str]:
+def _publish(
+    context: StageContext, good: dict[str, DataFrame], start: Any, mapping: str
+) -> dict[str, str]:
     """Replace the covered range of events, and the other tables where they changed.
 
     Returns:
@@ -144,8 +158,9 @@ def _publish(context: StageContext, good: dict[str, DataFrame], start: Any, mapp
     from transforms.digest import rows_digest
 
     digests: dict[str, str] = {}
-    last = [run for run in context.history.runs
-            if run.stage == "validate" and run.status == "succeeded"]
+    last = [
+        run for run in context.history.runs if run.stage == "validate" and run.status == "succeeded"
+    ]
     content = last[-1].detail["content"] if last else {}
     for table in SOURCE_TABLES[1:]:
         frame = good[table]
@@ -156,7 +171,11 @@ def _publish(context: StageContext, good: dict[str, DataFrame], start: Any, mapp
     events = good["events"]
     digests["events"] = rows_digest(events)
     context.tables_out["events"] = context.lake.replace_range(
-        "events", events, "timestamp", start, context.interval.end,
+        "events",
+        events,
+        "timestamp",
+        start,
+        context.interval.end,
         {**context.note, "mapping": mapping},
     )
     return digests

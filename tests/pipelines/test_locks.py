@@ -66,8 +66,10 @@ def test_next_holder_waits_for_children_of_a_killed_one(tmp_path: Path) -> None:
     start = time.monotonic()
     with hold(lock, "me"):
         waited = time.monotonic() - start
-        assert not Path(f"/proc/{orphan.pid}/fd").exists() or orphan.poll() is not None or (
-            Path(f"/proc/{orphan.pid}/stat").read_text().split(") ")[1].startswith("Z")
+        assert (
+            not Path(f"/proc/{orphan.pid}/fd").exists()
+            or orphan.poll() is not None
+            or (Path(f"/proc/{orphan.pid}/stat").read_text().split(") ")[1].startswith("Z"))
         )
     assert waited > 0.2
     orphan.wait()

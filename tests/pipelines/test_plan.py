@@ -20,8 +20,9 @@ SECOND = Interval(FIRST.end, FIRST.end + timedelta(hours=6))
 
 INGEST = Step("ingest", "ingest", "data", "", options={"sources": "a"})
 VALIDATE = Step("validate", "validate", "data", "", needs=("ingest",), writes=("events",))
-FEATURES = Step("user_features", "user_features", "features", "", needs=("validate",),
-                writes=("user_features",))
+FEATURES = Step(
+    "user_features", "user_features", "features", "", needs=("validate",), writes=("user_features",)
+)
 CANDIDATES = Step("candidates", "candidates", "publication", "", needs=("user_features",))
 CHAIN = (INGEST, VALIDATE, FEATURES, CANDIDATES)
 
@@ -36,26 +37,46 @@ class World:
         self.champions: Mapping[str, str] = {"gnn": "1"}
 
     def planner(self, interval: Interval) -> Planner:
-        return Planner(self.lake, self.history, interval,
-                       source_digest=lambda: self.source, champions=lambda: self.champions)
+        return Planner(
+            self.lake,
+            self.history,
+            interval,
+            source_digest=lambda: self.source,
+            champions=lambda: self.champions,
+        )
 
     def succeed(self, step: Step, interval: Interval, *, rows: str = "rows") -> None:
         planner = self.planner(interval)
         for table in step.writes:
             self.lake.replace_all(table, pa.table({"a": [1]}), {})
-        self.record(step, interval, "succeeded",
-                    fingerprint(step, interval, planner.inputs(step)), rows)
+        self.record(
+            step, interval, "succeeded", fingerprint(step, interval, planner.inputs(step)), rows
+        )
 
     def record(self, step: Step, interval: Interval, status: str, mark: str, rows: str) -> None:
         is_audit = step.kind == "validate"
-        self.history.record(StageRun(
-            run_id="r", pipeline="shop", stage=step.name, interval_start=interval.start,
-            interval_end=interval.end, status=status, fingerprint=mark,
-            started_at=datetime.now(UTC), seconds=1.0, peak_memory_mb=1.0, rows_in=0, rows_out=0,
-            tables_in={}, tables_out={}, spec_hash="s", commit="c",
-            digest=rows if is_audit else "",
-            detail={"dimensions": ["i"], "mapping": "m"} if is_audit else {},
-        ))
+        self.history.record(
+            StageRun(
+                run_id="r",
+                pipeline="shop",
+                stage=step.name,
+                interval_start=interval.start,
+                interval_end=interval.end,
+                status=status,
+                fingerprint=mark,
+                started_at=datetime.now(UTC),
+                seconds=1.0,
+                peak_memory_mb=1.0,
+                rows_in=0,
+                rows_out=0,
+                tables_in={},
+                tables_out={},
+                spec_hash="s",
+                commit="c",
+                digest=rows if is_audit else "",
+                detail={"dimensions": ["i"], "mapping": "m"} if is_audit else {},
+            )
+        )
 
     def plan(self, interval: Interval, steps: tuple[Step, ...] = CHAIN) -> dict[str, str]:
         """Step → why it runs, of those that run."""

@@ -15,11 +15,12 @@ from training.candidates import (
     similar_items,
     z_scores,
 )
+from training.models import MODELS, FitContext
 from training.models.base import Model
 from training.models.item_knn import ItemKNN, ItemKNNConfig
 from training.models.popularity import Popularity, PopularityConfig
 from training.reasons import popular_text
-from training.snapshot import Histories, codes_in
+from training.snapshot import Histories, Snapshot, codes_in
 from training.topk import ItemLists, ScoreError
 
 CATALOGUE = np.array(list("abcdef"))
@@ -399,6 +400,70 @@ def test_settings_that_do_not_fit_are_refused(models, changes, text) -> None:
     with pytest.raises(CandidateError) as error:
         _build(_histories(ann="a"), models, **changes)
     assert str(error.value) == text
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, dict[str, Model]]:
+    """A small world and every model the project has, fitted on it."""
+    rng = np.random.default_rng(4)
+    rows = 400
+    events = pa.table(
+        {
+            "event_id": [f"e{row}" for row in range(rows)],
+            "user_id": [f"u{user}" for user in rng.integers(0, 30, rows)],
+            "item_id": [f"i{int(item)}" for item in rng.exponential(8, rows)],
+            "strength": np.ones(rows),
+            "label": np.ones(rows),
+            "timestamp": pa.array(rng.permutation(rows), pa.timestamp("us")),
+        }
+    )
+    items = pa.table(
+        {
+            "item_id": pa.array([], pa.string()),
+            "categories": pa.array([], pa.list_(pa.string())),
+            "created_at": pa.array([], pa.timestamp("us")),
+        }
+    )
+    edges = pa.table({name: pa.array([], pa.string()) for name in ("source", "target", "relation")})
+    snapshot = Snapshot.from_tables(events, items, edges, valid_start=300, test_start=350, end=400)
+    models = {
+        name: model.fit(
+            snapshot,
+            {},
+            FitContext(seed=1, work_dir=tmp_path_factory.mktemp(name), run_name=name),
+        )
+        for name, model in MODELS.items()
+    }
+    return snapshot, models
+
+
+def test_the_projects_own_models_make_full_lists_with_reasons(fitted) -> None:
+    snapshot, models = fitted
+    histories = snapshot.histories(np.arange(len(snapshot.user_ids)), snapshot.end)
+    blended = {name: model for name, model in models.items() if name != "popularity"}
+    seen = ItemLists.from_pairs(histories.rows(), histories.items, len(histories))
+    table = _build(histories, blended, k=5, seen=seen, popular=models["popularity"])
+    rows = table.to_pylist()
+    seen_by = {
+        str(user): set(histories.catalogue[seen.batch(row, row + 1).items].tolist())
+        for row, user in enumerate(histories.user_ids)
+    }
+    assert len(rows) == 5 * len(histories)
+    assert not any(row["item_id"] in seen_by[row["user_id"]] for row in rows)
+    named = [row for row in rows if row["reason"].startswith("Similar to Film ")]
+    assert len(named) > len(rows) / 2
+    for row in named:
+        title = row["reason"].removeprefix("Similar to Film ").removesuffix(" that you watched")
+        assert title.lower() in seen_by[row["user_id"]]
+
+
+@pytest.mark.parametrize("name", ["gnn", "transformer", "item_knn"])
+def test_the_projects_own_models_say_which_items_are_alike(fitted, name) -> None:
+    snapshot, models = fitted
+    table = similar_items(models[name], k=3)
+    assert set(table["item_id"].to_pylist()) <= set(snapshot.catalogue.tolist())
+    assert len(table) > len(models[name].item_ids)
+    assert all(row["item_id"] != row["similar_item_id"] for row in table.to_pylist())
 
 
 # Reasons

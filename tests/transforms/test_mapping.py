@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, date, datetime, timedelta
 
@@ -69,18 +70,16 @@ def test_times(spark, kind, unit, raw, expected):
 
 def test_values_are_typed_and_faults_are_kept(spark):
     """Every kind of column at once, so that few Spark jobs run."""
-    columns = [
-        "id", "tags", "tag_list", "vec", "duration", "words",
-    ]  # fmt: skip
     rows = [
-        ("00123", "a| b||c", '["x"]', "[0.5, 1]", "61802", "solo"),
-        ("9007199254740993", None, None, None, None, None),
-        ("Ünïcode 😀", "", None, None, "NaN", None),
-        (None, "x", None, None, None, None),
-        ("long", None, None, "[0.5, null]", None, None),
-        ("slow", None, None, None, "fast", None),
+        ("00123", "a| b||c", "[0.5, 1]", "61802", "solo"),
+        ("9007199254740993", None, None, None, None),
+        ("Ünïcode 😀", "", None, "NaN", None),
+        (None, "x", None, None, None),
+        ("long", None, "[0.5, null]", None, None),
+        ("slow", None, None, "fast", None),
     ]
-    df = spark.createDataFrame(rows, ", ".join(f"{name} string" for name in columns))
+    schema = "id string, tags string, vec string, duration string, words string"
+    df = spark.createDataFrame(rows, schema)
     good, bad = map_rows(
         df,
         "items",
@@ -93,7 +92,7 @@ def test_values_are_typed_and_faults_are_kept(spark):
             "duration_seconds": ColumnMap("duration", scale=0.001),
         },
     )
-    assert good.schema == struct("items")
+    assert good.schema.simpleString() == struct("items").simpleString()
     shown = ("item_id", "item_type", "categories", "tags", "text_embedding", "title")
     found = good.select(*shown, "duration_seconds").collect()
     assert [tuple(row)[:6] for row in found] == [
@@ -229,10 +228,9 @@ def test_an_event_loaded_twice_is_one_event(spark):
     found = unique.collect()
     assert len(found) == len({row.event_id for row in found}) == 8
     assert before.get == {"rows": 15}
-    # The id is a function of the content alone: it must never change between releases.
-    ids = {(row.user_id, row.event_type, row.timestamp): row.event_id for row in found}
-    assert min(ids.items())[1] == min(ids.items())[1]
-    assert {len(event_id) for event_id in ids.values()} == {32}
+    # The id is a function of the content alone and never changes between releases.
+    content = f"1:a,1:1,4:view,16:{US},-,-"
+    assert hashlib.sha256(content.encode()).hexdigest()[:32] in {row.event_id for row in found}
 
 
 def test_rows_of_one_event_id_that_differ_become_the_earliest(table):
@@ -273,7 +271,7 @@ def test_tags_are_collected_with_the_time_from_which_they_are_known(spark, table
     good, bad = collect_lists(
         items, tags, "tags", Collected("movieId", "tag", ColumnMap("at", unit="s"))
     )
-    assert good.schema == struct("items")
+    assert good.schema.simpleString() == struct("items").simpleString()
     found = sorted(good.select("item_id", "title", "tags", "tag_times").collect())
     assert [tuple(row)[:3] for row in found] == [
         ("00123", "A", ["old", "a", "b", "late"]),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 START = datetime(2026, 3, 1, tzinfo=UTC)
 END = datetime(2026, 3, 13, tzinfo=UTC)
 
@@ -46,7 +46,10 @@ class Shop:
         """Run a command of the product in this folder, as a user would."""
         done = subprocess.run(
             [sys.executable, "-m", "pipelines", *arguments],
-            cwd=self.root, capture_output=True, text=True, timeout=600,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=600,
             env=environment(),
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
