@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 AT, MARK = "__at", "__mark"
 """Columns of a time line: µs since 1970; and 0 on a row, 1 on a window's end, -1 on its start."""

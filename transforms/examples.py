@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from math import tau
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from transforms.interactions import LabelRule, interactions
 from transforms.item_features import item_features

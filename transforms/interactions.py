@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 DEFAULT_STRENGTHS: dict[str, float | str] = {
     "impression": 0.0,
@@ -62,11 +62,11 @@ class LabelRule:
 
 
 def watch_share() -> Column:
-    """Returns min(1, watch_seconds / duration_seconds); null where either is unknown."""
-    share = F.col("watch_seconds") / F.when(
-        F.col("duration_seconds") > 0, F.col("duration_seconds")
-    )
-    return F.greatest(F.least(share, F.lit(1.0)), F.when(share.isNotNull(), F.lit(0.0)))
+    """Returns watch_seconds / duration_seconds within [0, 1]; null where either is unknown."""
+    duration = F.col("duration_seconds")
+    share = F.col("watch_seconds") / F.when(duration > 0, duration)
+    # `least` and `greatest` pass over nulls, so an unknown share must not reach them.
+    return F.when(share.isNotNull(), F.least(F.greatest(share, F.lit(0.0)), F.lit(1.0)))
 
 
 def strength(rule: LabelRule) -> Column:

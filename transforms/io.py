@@ -65,7 +65,7 @@ def replace_interval(
     return _write(df, path, f"interval_end = {_literal(interval_end)}", metadata)
 
 
-def replace_range(  # noqa: PLR0917 - what, where, which range, and why
+def replace_range(
     df: DataFrame,
     path: str | Path,
     column: str,

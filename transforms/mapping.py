@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
-from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql import types as T  # noqa: N812
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from transforms.schemas import EVENT_TYPES, REQUIRED, struct
 from transforms.sources import CORRUPT_ROW, SourceError, quoted
@@ -351,7 +351,8 @@ def _array(raw: Column, kind: T.DataType, target: T.ArrayType, mapped: ColumnMap
         return raw.try_cast(target)
     text = raw.cast("string")
     if mapped.split is not None:
-        parts = F.transform(F.split(text, re.escape(mapped.split)), lambda entry: F.trim(entry))
+        # `trim` itself would be handed each entry's index as the characters to cut.
+        parts = F.transform(F.split(text, re.escape(mapped.split)), lambda entry: F.trim(entry))  # noqa: PLW0108
         entries = F.filter(parts, lambda entry: entry != "")
     elif isinstance(target.elementType, T.StringType):
         entries = F.array(text)

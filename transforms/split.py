@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from pyspark.sql import Column
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 
 def split_of(timestamp: str, *, valid_start: datetime, test_start: datetime) -> Column:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-
 from shop_world import END, Shop, make_shop
 
 pytestmark = pytest.mark.slow
@@ -61,8 +60,9 @@ def unknown_key(shop: Shop) -> None:
 
 
 def registry_down(shop: Shop) -> None:
-    shop.set_spec("spark: {memory: 1g}",
-                  "spark: {memory: 1g}, mlflow: {tracking_uri: 'http://127.0.0.1:9'}")
+    shop.set_spec(
+        "spark: {memory: 1g}", "spark: {memory: 1g}, mlflow: {tracking_uri: 'http://127.0.0.1:9'}"
+    )
 
 
 def empty_interval(shop: Shop) -> None:
@@ -73,26 +73,30 @@ def empty_interval(shop: Shop) -> None:
 
 CASES: dict[str, tuple[Callable[[Shop], None], int, str]] = {
     "missing file": (
-        no_file, 1,
+        no_file,
+        1,
         "{root}/data/events.csv: there is no such file or folder. Did you mean `event.csv`?\n"
         "\nNext: sextant run shop --at 2026-03-13T00:00Z\n",
     ),
     "wrong delimiter": (
-        wrong_delimiter, 1,
+        wrong_delimiter,
+        1,
         '{root}/data/events.csv: with the delimiter "," every line is one field, but 4 columns are '
         'mapped. The delimiter looks like ";": set `delimiter: ";"`.\n'
         "  First line: customer;sku;at;stars\n"
         "\nNext: sextant run shop --at 2026-03-13T00:00Z\n",
     ),
     "missing column": (
-        no_column, 1,
+        no_column,
+        1,
         "{root}/data/events.csv: 1 mapped column is missing.\n"
         "  `at` is not in the source.\n"
         "  The source has: customer, sku, when, stars.\n"
         "\nNext: sextant run shop --at 2026-03-13T00:00Z\n",
     ),
     "unknown key": (
-        unknown_key, 2,
+        unknown_key,
+        2,
         "configs/pipelines/shop.yaml:15:14: `candidates`: unknown key `kk`\n"
         "  15 | candidates: {kk: 5, similar_items: 3, blend: {item_knn: 1.0}}\n"
         "     |              ^\n"
@@ -136,20 +140,25 @@ def test_text_for_a_number_is_quarantined_with_its_reason(shop: Shop) -> None:
     shop.sextant("run", "shop", "--at", LAST, "--select", "+validate")
     found = DeltaTable(shop.lake / "quarantine").to_pyarrow_table().to_pylist()
     assert sorted((row["table"], row["rule"]) for row in found) == [
-        ("events", "parse:timestamp"), ("events", "parse:value"),
+        ("events", "parse:timestamp"),
+        ("events", "parse:value"),
     ]
     assert all('"stars":' in row["row"] for row in found)
 
 
 def test_a_vector_of_the_wrong_width_is_quarantined(shop: Shop) -> None:
-    items = pa.table({
-        "sku": [f"s{taste}{number:02}" for taste in (0, 1) for number in range(15)],
-        "vector": [[0.5] * (767 if number == 3 else 768) for number in range(30)],
-    })
+    items = pa.table(
+        {
+            "sku": [f"s{taste}{number:02}" for taste in (0, 1) for number in range(15)],
+            "vector": [[0.5] * (767 if number == 3 else 768) for number in range(30)],
+        }
+    )
     pq.write_table(items, shop.root / "data" / "items.parquet")
     shop.set_spec("path: data/items.csv\n    format: csv", "path: data/items.parquet")
-    shop.set_spec('{item_id: sku, title: name, categories: {from: kind, split: "|"}}',
-                  "{item_id: sku, text_embedding: vector}")
+    shop.set_spec(
+        '{item_id: sku, title: name, categories: {from: kind, split: "|"}}',
+        "{item_id: sku, text_embedding: vector}",
+    )
     shop.sextant("run", "shop", "--at", LAST, "--select", "+validate")
     found = DeltaTable(shop.lake / "quarantine").to_pyarrow_table().to_pylist()
     assert [(row["table"], row["rule"]) for row in found] == [

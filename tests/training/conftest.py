@@ -62,7 +62,7 @@ def snapshot_of(
 
 
 def planted_events(future: float = 0.0) -> list[Event]:
-    """80 users of four groups walk round the twelve items of their group, hour by hour.
+    """80 users of four groups walk round the thirty items of their group, hour by hour.
 
     The group says what a user likes, and the last item says what comes next. Sessions fall into
     all three parts of the time line. With `future` > 0 that share of the events at or after hour
@@ -71,12 +71,12 @@ def planted_events(future: float = 0.0) -> list[Event]:
     rng = np.random.default_rng(7)
     events: list[Event] = []
     for user in range(80):
-        group, place = user % 4, int(rng.integers(12))
+        group, place = user % 4, int(rng.integers(30))
         for hour in np.sort(rng.choice(300, size=30, replace=False)):
-            place = (place + 1) % 12
-            item = f"item-{4 * place + group:02d}"
+            place = (place + 1) % 30
+            item = f"item-{4 * place + group:03d}"
             if hour >= 200 and rng.random() < future:
-                item = "item-47"
+                item = "item-119"
             events.append((f"user-{user:02d}", item, float(hour), 1.0))
         events.append((f"user-{user:02d}", "item-disliked", 50.5, 0.1))
     return events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import log1p
 
 import pytest
@@ -23,6 +24,11 @@ def event(user, at, kind="view", item="i"):
 
 def follow(follower, followee, since=None):
     return {"follower_id": follower, "followee_id": followee, "since": since}
+
+
+def at_points(name):
+    """The columns of a feature table, as of points instead of an interval's end."""
+    return ["as_of" if column == "interval_end" else column for column in columns(name)]
 
 
 def rounded(value):
@@ -75,7 +81,7 @@ def of_users(spark, table):
         points(spark, "user_id", *asked), table("events", events), table("users", users),
         table("follows", follows), **WINDOW,
     )  # fmt: skip
-    assert found.columns == ["as_of" if c == "interval_end" else c for c in columns("user_features")]
+    assert found.columns == at_points("user_features")
     rows = found.collect()
     assert len(rows) == len(set(asked))
     return {(row.user_id, row.as_of.astimezone(UTC)): row for row in rows}
@@ -159,7 +165,7 @@ def test_window_sums_equal_a_plain_scan(spark, table):
     def scan(user, at):
         inside = [start + 5 * MINUTE * t for t in times[user]]
         inside = [t for t in inside if at - history <= t < at]
-        gaps = [b - a for a, b in zip(inside, inside[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(inside)]
         sessions = sum(one > gap for one in gaps) + 1
         within = sum((one for one in gaps if one <= gap), timedelta())
         days = len({t.date() for t in inside})
@@ -198,7 +204,8 @@ def of_items(spark, table):
          "video_url": "a.mp4", "tags": ["b", "é", "a"], "categories": ["own", "other"]},
         {"item_id": "probe", "image_url": "a.png", "tags": ["nolabel"], "categories": ["own"]},
         {"item_id": "at", "video_url": "a.mp4", "tags": ["drums", "guitar"]},
-        {"item_id": "after", "image_url": " ", "tags": ["guitar", "drums"], "created_at": NOW + DAY},
+        {"item_id": "after", "image_url": " ", "tags": ["guitar", "drums"],
+         "created_at": NOW + DAY},
         {"item_id": "liked", "author_id": "gone", "tags": ["early", "known", "same", "late"],
          "tag_times": [None, NOW - US, NOW, NOW + US]},
         {"item_id": "shown", "title": "I love it", "text": None},
@@ -212,7 +219,7 @@ def of_items(spark, table):
         table("users", [{"user_id": "ann", "trust_score": 0.25}]), table("follows", follows),
         categories={"guitar": "strings", "drums": "rhythm", "late": "wrong"},
     )  # fmt: skip
-    assert found.columns == ["as_of" if c == "interval_end" else c for c in columns("item_features")]
+    assert found.columns == at_points("item_features")
     return {(row.item_id, row.as_of.astimezone(UTC)): row for row in found.collect()}
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
 
 from transforms import io
 from transforms.schemas import EMBEDDING_WIDTHS, SCHEMAS, columns, struct
@@ -23,6 +22,8 @@ def edges(table, end, *sources):
 
 
 def test_an_interval_is_replaced_never_appended(spark, table, tmp_path):
+    from deltalake import DeltaTable
+
     path = tmp_path / "graph_edges"
     assert io.latest_version(spark, path) is None
 

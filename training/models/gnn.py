@@ -17,14 +17,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name every PyTorch reader knows)
+import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
 from training.distributed import fit_network
 from training.loop import LoopOptions, Shard, Trainable, ndcg_sum
 from training.models.base import FitContext, Model, train_items
-from training.models.graph import normalised_graph, propagate, sample_negatives
+from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
 from training.models.sequences import dense_mask, validation_users
 from training.snapshot import Histories, Snapshot, codes_in
 
@@ -79,13 +79,7 @@ class LinkTask(Trainable):
             shape=shape,
         )
         graph_VV = normalised_graph(self.liked_UM, data["follows"], config.social_weight)
-        self.graph_VV = torch.sparse_csr_tensor(
-            torch.from_numpy(graph_VV.indptr.astype(np.int64)),
-            torch.from_numpy(graph_VV.indices.astype(np.int64)),
-            torch.from_numpy(graph_VV.data),
-            size=graph_VV.shape,
-            check_invariants=False,
-        )
+        self.graph_VV = torch_csr(graph_VV)
         share_M = np.bincount(data["liked.items"], minlength=self.num_items)
         self.share_M = share_M / max(1, share_M.sum())
 

@@ -5,6 +5,7 @@ Shape legend: U users, M items, V = U + M nodes, D width, K layers, P pairs, n n
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,19 @@ def normalised_graph(
     inverse_V = np.divide(1.0, root_V, out=np.zeros_like(root_V), where=root_V > 0)
     scale_VV = sparse.diags_array(inverse_V.astype(np.float32))
     return (scale_VV @ graph_VV @ scale_VV).tocsr().astype(np.float32)
+
+
+def torch_csr(matrix: sparse.csr_array) -> Tensor:
+    """The same matrix as a sparse tensor."""
+    with warnings.catch_warnings():
+        # PyTorch calls its CSR layout a beta once a process; the products used here are tested.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data),
+            size=matrix.shape,
+        )
 
 
 def sample_negatives(

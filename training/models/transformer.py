@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name every PyTorch reader knows)
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import fit_network

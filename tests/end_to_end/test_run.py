@@ -1,0 +1,206 @@
+"""The whole pipeline as a user runs it: once, twice, killed, and two at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from shop_world import Shop, environment, make_shop
+
+pytestmark = pytest.mark.slow
+
+FIRST, LAST = "2026-03-12T18:00Z", "2026-03-13T00:00Z"
+VOLATILE = ("created_at", "model_version")
+RESULTS = (
+    "events",
+    "items",
+    "users",
+    "follows",
+    "user_features",
+    "item_features",
+    "sequences",
+    "graph_edges",
+    "examples",
+    "candidates",
+    "similar_items",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop with two complete intervals, run in order."""
+    shop = make_shop(tmp_path_factory.mktemp("finished"))
+    shop.sextant("run", "shop", "--at", FIRST)
+    shop.sextant("run", "shop")
+    return shop
+
+
+@pytest.fixture
+def shop(finished: Shop, tmp_path: Path) -> Shop:
+    """A copy of it."""
+    shutil.copytree(finished.root, tmp_path / "shop")
+    return Shop(tmp_path / "shop")
+
+
+def rows_hash(shop: Shop, table: str) -> str:
+    """SHA-256 of the sorted rows of a table, without wall clock and version numbers."""
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(shop.lake / table).to_pyarrow_table()
+    rows = rows.drop_columns([name for name in VOLATILE if name in rows.column_names])
+    lines = sorted(json.dumps(row, default=str, sort_keys=True) for row in rows.to_pylist())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def state(shop: Shop) -> dict[str, str]:
+    """Hashes of everything that a run computes."""
+    return {table: rows_hash(shop, table) for table in RESULTS}
+
+
+def test_a_run_publishes_lists_that_a_shopkeeper_would_sign(finished: Shop) -> None:
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(finished.lake / "candidates").to_pyarrow_table().to_pylist()
+    assert {row["run_id"] for row in rows} == {f"shop@{LAST}"}
+    events = DeltaTable(finished.lake / "events").to_pyarrow_table().to_pylist()
+    seen = {(row["user_id"], row["item_id"]) for row in events}
+    lists: dict[str, list[dict[str, object]]] = {}
+    for row in rows:
+        assert (row["user_id"], row["item_id"]) not in seen
+        lists.setdefault(row["user_id"], []).append(row)
+    assert set(lists) == {"*", *{row["user_id"] for row in events}}
+    in_taste = []
+    for user, mine in lists.items():
+        mine.sort(key=lambda row: row["rank"])
+        assert [row["rank"] for row in mine] == list(range(1, len(mine) + 1))
+        assert [row["score"] for row in mine] == sorted((r["score"] for r in mine), reverse=True)
+        if user != "*":
+            taste = int(user[1:]) % 2
+            in_taste += [str(row["item_id"]).startswith(f"s{taste}") for row in mine]
+    # Half would be chance.
+    assert sum(in_taste) / len(in_taste) > 0.9
+
+
+def test_the_champion_is_the_model_that_knows_tastes(finished: Shop) -> None:
+    found = json.loads(finished.sextant("report", "shop", "--json").stdout)
+    assert [entry["interval_end"] for entry in found["intervals"]] == [FIRST, LAST]
+    gate = found["intervals"][0]["gate"]
+    assert gate["popularity"]["outcome"] == "promoted"
+    assert gate["item_knn"]["outcome"] == "promoted"
+    assert gate["item_knn"]["challenger"] > gate["popularity"]["challenger"]
+    again = found["intervals"][1]["gate"]["item_knn"]
+    assert again["outcome"] in {"promoted", "rejected"}
+    assert again["reason"].startswith(("Promoted: ", "Rejected"))
+
+
+def test_a_second_run_of_an_unchanged_interval_does_nothing_and_says_so(shop: Shop) -> None:
+    before = {file: file.stat().st_mtime_ns for file in shop.lake.rglob("*.parquet")}
+    start = time.monotonic()
+    done = shop.sextant("run", "shop")
+    assert time.monotonic() - start < 30
+    assert done.stdout.startswith(
+        f"shop, interval that ends at {LAST}: everything is up to date, nothing was done.\n"
+    )
+    assert {file: file.stat().st_mtime_ns for file in shop.lake.rglob("*.parquet")} == before
+
+
+def test_running_an_earlier_interval_again_changes_nothing_else(shop: Shop) -> None:
+    before = state(shop)
+    (shop.root / "data" / "events.csv").touch()
+    shop.sextant("stage", "shop", "ingest", "--at", FIRST)
+    shop.sextant("stage", "shop", "validate", "--at", FIRST)
+    for stage in ("user_features", "item_features", "sequences", "graph_edges", "examples"):
+        shop.sextant("stage", "shop", stage, "--at", FIRST)
+    assert state(shop) == before
+
+
+def test_intervals_in_another_order_give_the_same_tables(finished: Shop, tmp_path: Path) -> None:
+    shop = make_shop(tmp_path / "other")
+    shop.sextant("run", "shop", "--at", LAST, "--select", "+features")
+    shop.sextant("run", "shop", "--at", FIRST, "--select", "+features")
+    for table in RESULTS[:9]:
+        assert rows_hash(shop, table) == rows_hash(finished, table), table
+
+
+@pytest.mark.parametrize("stage", ["ingest", "validate", "examples", "train_item_knn", "publish"])
+def test_a_killed_run_goes_on_with_the_same_command(
+    finished: Shop, tmp_path: Path, stage: str
+) -> None:
+    shop = make_shop(tmp_path / "killed")
+    shutil.copytree(finished.root / "lake", shop.root / "lake")
+    shutil.copytree(finished.root / "mlruns", shop.root / "mlruns")
+    # Other rows, so that every stage has work.
+    rows = shop.events()
+    rows[-2][3] = "1" if rows[-2][3] != "1" else "2"
+    shop.write_events(rows)
+    served = rows_hash(shop, "candidates")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "run", "shop"],
+        cwd=shop.root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f"] {stage} " in line:
+            time.sleep(1.0 if stage in ("validate", "examples") else 0.2)
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert rows_hash(shop, "candidates") == served
+    done = shop.sextant("run", "shop")
+    assert "stages ran" in done.stdout
+    # An undisturbed run over the same rows ends in the same tables.
+    other = make_shop(tmp_path / "undisturbed")
+    other.write_events(rows)
+    shutil.copytree(finished.root / "lake", other.root / "lake")
+    other.sextant("run", "shop", "--select", "+features")
+    for table in RESULTS[:9]:
+        assert rows_hash(shop, table) == rows_hash(other, table), table
+
+
+def test_the_second_of_two_runs_at_once_ends_and_says_who_holds_it(shop: Shop) -> None:
+    rows = shop.events()
+    rows[-2][3] = "1"
+    shop.write_events(rows)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "run", "shop", "--select", "+features"],
+        cwd=shop.root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stderr is not None
+    for line in first.stderr:
+        if "] ingest" in line:
+            break
+    second = shop.sextant("run", "shop", check=False)
+    assert second.returncode == 1
+    assert second.stderr.endswith(
+        f"run is held by the run of [{FIRST}, {LAST}) (process {first.pid}).\n"
+        "  Nothing was changed. Wait for it to end, then run the same command again.\n"
+    )
+    first.communicate(timeout=300)
+    assert first.returncode == 0
+
+
+def test_recommend_shows_titles_and_serves_strangers(finished: Shop) -> None:
+    mine = finished.sextant("recommend", "shop", "u03", "--k", "3").stdout.splitlines()
+    assert mine[0] == f"Candidates of user u03, of the interval that ends at {LAST}"
+    assert len(mine) == 4
+    assert all("Coffee no. " in line for line in mine[1:])
+    stranger = finished.sextant("recommend", "shop", "nobody").stdout.splitlines()
+    assert stranger[1] == "  (`nobody` is not an active user: this is the list for everybody)"
+    assert all("popularity" in line for line in stranger[2:])
