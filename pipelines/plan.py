@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.digests import digest
 from pipelines.graph import Step
 from pipelines.intervals import Interval
 from pipelines.lake import Lake
-from pipelines.state import RunHistory, digest, fingerprint
+from pipelines.state import RunHistory, fingerprint
 
 
 @dataclass(frozen=True)

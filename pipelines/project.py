@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contract import Contract, load_contract
+from pipelines.digests import digest
 from pipelines.graph import Step, build_steps
 from pipelines.intervals import Interval
 from pipelines.model_options import resolve_model
 from pipelines.spec import Pipeline, load_pipeline
-from pipelines.state import digest
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -122,14 +122,6 @@ class Project:
     def registered_name(self, model: str) -> str:
         """A model's name in the registry."""
         return f"{self.pipeline.pipeline}.{model}"
-
-    def champions(self) -> dict[str, str]:
-        """Model → version that serves now, for those that have one."""
-        from training.registry import Registry
-
-        registry = Registry(self.tracking_uri, self.artifacts)
-        found = {name: registry.champion(self.registered_name(name)) for name in self.models}
-        return {name: version.version for name, version in found.items() if version is not None}
 
     def source_digest(self) -> str:
         """Hash of the names, sizes and times of the source files."""

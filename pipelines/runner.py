@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipelines import stages
 from pipelines.context import Engines, StageContext, StageResult
+from pipelines.digests import digest
 from pipelines.errors import SextantError, StageError
 from pipelines.graph import Step
 from pipelines.intervals import Interval, interval_ending, last_whole_interval, parse_moment
@@ -27,7 +28,8 @@ from pipelines.locks import hold
 from pipelines.memory import PeakMemory
 from pipelines.plan import Decision, Planner
 from pipelines.project import Project, commit
-from pipelines.state import RunHistory, StageRun, digest
+from pipelines.stages.train import champions
+from pipelines.state import RunHistory, StageRun
 
 # No library reports home, and no model file may run code (see the notes on security in docs).
 _ENVIRONMENT = {
@@ -115,7 +117,7 @@ class Runner:
             self.history,
             interval,
             source_digest=self._project.source_digest,
-            champions=self._project.champions,
+            champions=lambda: champions(self._project),
         )
 
     def run(self, steps: Sequence[Step], interval: Interval) -> Outcome:
@@ -269,10 +271,17 @@ class Runner:
             return
         receipt = self.lake.folder / "receipts" / f"{run.stage}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
+        content = [run.digest, run.detail.get("dimensions")] if run.digest else run.fingerprint
         part = receipt.with_suffix(".part")
         part.write_text(
-            f'{{"stage": "{run.stage}", "interval_end": "{run.interval_end.isoformat()}", '
-            f'"result": "{run.digest or run.fingerprint}"}}\n'
+            json.dumps(
+                {
+                    "stage": run.stage,
+                    "interval_end": run.interval_end.isoformat(),
+                    "result": digest(content),
+                }
+            )
+            + "\n"
         )
         part.replace(receipt)
 

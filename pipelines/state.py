@@ -9,19 +9,16 @@ nothing stale (an early cut-off, as build systems call it).
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from pipelines.digests import code_digest, digest
 from pipelines.graph import Step
 from pipelines.intervals import Interval
 from pipelines.lake import Lake
-
-_PACKAGES = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -158,28 +155,6 @@ def fingerprint(step: Step, interval: Interval, inputs: Mapping[str, str]) -> st
             dict(inputs),
         ]
     )
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value, as 16 hexadecimal digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-_code_digests: dict[str, str] = {}
-
-
-def code_digest(package: str) -> str:
-    """Hash of the Python files of one of our packages."""
-    if package not in _code_digests:
-        files = sorted((_PACKAGES / package).rglob("*.py"))
-        _code_digests[package] = digest(
-            [
-                [str(file.relative_to(_PACKAGES)), hashlib.sha256(file.read_bytes()).hexdigest()]
-                for file in files
-            ]
-        )
-    return _code_digests[package]
 
 
 def run_id(pipeline: str, interval: Interval) -> str:

@@ -76,7 +76,7 @@ def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
     """The champions that the spec blends, and the baseline; and the version of each."""
     from training.models import load_model
 
-    found = registry(context)
+    found = registry(context.project)
     models: dict[str, Any] = {}
     versions: dict[str, str] = {}
     for name in context.project.models:

@@ -32,7 +32,7 @@ def run(context: StageContext) -> StageResult:
         light_below=options.light_below,
         new_below=options.new_below,
     )
-    models = registry(context)
+    models = registry(context.project)
     per_user: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []
     for name, version, role in judged(context, models):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> StageResult:
     """Record a verdict on each challenger; move the aliases of those that won."""
-    models = registry(context)
+    models = registry(context.project)
     evaluations = context.arrow("evaluations", interval_end=context.interval.end)
     evaluated = context.history.last_success("evaluate", context.interval)
     assert evaluated is not None

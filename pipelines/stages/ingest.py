@@ -9,11 +9,11 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import Engines, StageContext, StageResult
+from pipelines.digests import code_digest, digest
 from pipelines.errors import StageError
 from pipelines.graph import SOURCE_TABLES
 from pipelines.intervals import text
 from pipelines.project import Project
-from pipelines.state import code_digest, digest
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.context import StageContext, StageResult
-from pipelines.project import commit
+from pipelines.project import Project, commit
 from pipelines.stages.snapshot import load_snapshot
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run(context: StageContext) -> StageResult:
         shutil.rmtree(folder)
     model.save(folder)
     positives = int(snapshot.positives(None, snapshot.valid_start).sum())
-    version = registry(context).register(
+    version = registry(context.project).register(
         name,
         folder,
         tags={
@@ -69,11 +69,18 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def registry(context: StageContext) -> Registry:
-    """The model registry of this pipeline's environment."""
+def registry(project: Project) -> Registry:
+    """The model registry of a pipeline's environment."""
     from training.registry import Registry
 
-    return Registry(context.project.tracking_uri, context.project.artifacts)
+    return Registry(project.tracking_uri, project.artifacts)
+
+
+def champions(project: Project) -> dict[str, str]:
+    """Model → version that serves now, for those that have one."""
+    models = registry(project)
+    found = {name: models.champion(project.registered_name(name)) for name in project.models}
+    return {name: version.version for name, version in found.items() if version is not None}
 
 
 def work_folder(context: StageContext) -> Path:

@@ -84,6 +84,7 @@ def torch_csr(matrix: sparse.csr_array) -> Tensor:
             torch.from_numpy(matrix.indices.astype(np.int64)),
             torch.from_numpy(matrix.data),
             size=matrix.shape,
+            check_invariants=True,
         )
 
 

@@ -1,0 +1,228 @@
+"""LightGCN against PyTorch Geometric, dense algebra and hand-worked losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from training.loop import Shard
+from training.models import FitContext
+from training.models.gnn import LightGCN, LightGCNConfig, LinkTask, learnt_tensors
+from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
+from training.snapshot import Histories, Snapshot
+
+LIKED_UM = sparse.csr_array(
+    np.array([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 0], [1, 1, 1, 1, 0]], np.float32)
+)
+FOLLOWS = np.array([[0, 1, 1], [1, 0, 2]])
+NO_FOLLOWS = np.empty((2, 0), np.int64)
+
+
+def task(**options: Any) -> LinkTask:
+    data = {
+        "sizes": np.array(LIKED_UM.shape),
+        "liked.items": LIKED_UM.indices.astype(np.int32),
+        "liked.offsets": LIKED_UM.indptr.astype(np.int64),
+        "follows": FOLLOWS,
+    }
+    torch.manual_seed(0)
+    return LinkTask(LightGCNConfig(width=3, **options), data, seed=0)
+
+
+def test_propagation_is_that_of_pytorch_geometric():
+    from torch_geometric.nn import LightGCN as Reference
+
+    reference = Reference(num_nodes=9, embedding_dim=3, num_layers=2)
+    user, item = LIKED_UM.tocoo().coords
+    edges = np.concatenate([np.stack([user, item + 4]), np.stack([item + 4, user])], axis=1)
+    expected_VD = reference.get_embedding(torch.from_numpy(edges))
+    graph_VV = torch_csr(normalised_graph(LIKED_UM, NO_FOLLOWS, 0.0))
+    final_VD, _ = propagate(graph_VV, reference.embedding.weight, layers=2)
+    torch.testing.assert_close(final_VD, expected_VD)
+
+
+def test_gradients_through_the_sparse_graph_are_those_of_dense_algebra():
+    graph_VV = normalised_graph(LIKED_UM, FOLLOWS, 0.5)
+    node_VD = torch.randn(9, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    other_VD = node_VD.detach().clone().requires_grad_()
+    (propagate(torch_csr(graph_VV), node_VD, 3)[0] ** 3).sum().backward()
+    dense_VV, layer_VD, total_VD = torch.from_numpy(graph_VV.toarray()), other_VD, other_VD
+    for _ in range(3):
+        layer_VD = dense_VV @ layer_VD
+        total_VD = total_VD + layer_VD
+    ((total_VD / 4) ** 3).sum().backward()
+    torch.testing.assert_close(node_VD.grad, other_VD.grad)
+
+
+def test_the_graph_holds_likes_and_weighted_follows_both_ways():
+    plain = normalised_graph(LIKED_UM, FOLLOWS, 0.0).toarray()
+    np.testing.assert_array_equal(plain, normalised_graph(LIKED_UM, NO_FOLLOWS, 0.5).toarray())
+    assert plain[0, 4] == pytest.approx(1 / np.sqrt(2 * 3))
+    social = normalised_graph(LIKED_UM, FOLLOWS, 0.5).toarray()
+    # User 0 follows and is followed by 1, which is one edge: degrees 2.5 and 3 (1 and 2 too).
+    assert social[0, 1] == social[1, 0] == pytest.approx(0.5 / np.sqrt(2.5 * 3))
+    assert social[1, 2] == social[2, 1] == pytest.approx(0.5 / np.sqrt(3 * 2.5))
+    assert social[0, 4] == pytest.approx(1 / np.sqrt(2.5 * 3))
+    assert (social[8] == 0).all()  # an item nobody likes
+
+
+def histories(liked_BM: np.ndarray, users: list[str]) -> Histories:
+    row, item = np.nonzero(liked_BM)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(users)))])
+    ids = np.array([f"i{code}" for code in range(liked_BM.shape[1])])
+    ones = np.ones(len(item))
+    return Histories(np.array(users), ids, offsets, item.astype(np.int32), ones * 0, ones, 1)
+
+
+@pytest.mark.parametrize("social_weight", [0.0, 0.5])
+@pytest.mark.parametrize("loss", ["softmax", "bpr"])
+def test_user_vectors_follow_the_history(social_weight: float, loss: str):
+    liked_UM = LIKED_UM[:, :4]  # every item of a fitted model is liked by someone
+    config = LightGCNConfig(width=3, layers=3, loss=loss, social_weight=social_weight)
+    node_VD = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    graph_VV = torch_csr(normalised_graph(liked_UM, FOLLOWS, social_weight))
+    final_VD = propagate(graph_VV, torch.from_numpy(node_VD), 3)[0].numpy()
+    model = LightGCN(
+        config,
+        np.array([f"i{code}" for code in range(4)]),
+        np.array([f"u{code}" for code in range(4)]),
+        learnt_tensors(config, liked_UM, FOLLOWS, node_VD),
+    )
+    known = histories(liked_UM.toarray(), ["u0", "u1", "u2", "u3"])
+    np.testing.assert_allclose(model.user_vectors(known), final_VD[:4], rtol=1e-5, atol=1e-6)
+    # Someone new is a multiple of the messages' sum; a new like moves a known user.
+    new_BD = model.user_vectors(histories(liked_UM.toarray()[[0, 0]], ["new", "newer"]))
+    direction_D = model.message_MD[:2].sum(axis=0)
+    np.testing.assert_allclose(new_BD[0], direction_D / np.sqrt(2), rtol=1e-5)
+    np.testing.assert_array_equal(new_BD[0], new_BD[1])
+    more = histories(np.array([[1, 1, 1, 0]]), ["u0"])
+    assert not np.allclose(model.user_vectors(more), final_VD[0], atol=1e-3)
+    nothing = histories(np.zeros((1, 4)), ["new"])
+    assert model.user_vectors(nothing).tolist() == [[0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("edges", [np.arange(10), np.array([9, 0, 5])])
+def test_the_softmax_loss_is_as_written_out(edges: np.ndarray):
+    user_E, item_E = LIKED_UM.tocoo().coords
+    liked = LIKED_UM.toarray() > 0
+    subject = task(loss="softmax", temperature=0.5)
+    final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
+    unit_VD = torch.nn.functional.normalize(final_VD, dim=1)
+    share_M = liked.sum(axis=0) / liked.sum()
+    total = 0.0
+    for edge in edges:
+        user, own = user_E[edge], item_E[edge]
+        positive = unit_VD[user] @ unit_VD[4 + own] / 0.5
+        terms = [positive]
+        for item in sorted(set(item_E[edges].tolist()) - {own}):
+            if not liked[user, item]:
+                in_batch = 1 - (1 - share_M[item]) ** len(edges)
+                terms.append(unit_VD[user] @ unit_VD[4 + item] / 0.5 - np.log(in_batch))
+        total = total + torch.stack(terms).logsumexp(0) - positive
+    torch.testing.assert_close(subject((edges, 0), Shard()), total / len(edges))
+
+
+def test_the_bpr_loss_is_as_written_out():
+    user_E, item_E = LIKED_UM.tocoo().coords
+    subject = task(loss="bpr", negatives=2)
+    final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
+    edges, seed = np.array([0, 3, 9]), 11
+    negative_Pn = sample_negatives(LIKED_UM, user_E[edges], 2, np.random.default_rng(seed))
+    total = 0.0
+    for pair, edge in enumerate(edges):
+        user_D = final_VD[user_E[edge]]
+        for negative in negative_Pn[pair]:
+            margin = user_D @ final_VD[4 + item_E[edge]] - user_D @ final_VD[4 + negative]
+            total = total - torch.nn.functional.logsigmoid(margin) / 2
+    torch.testing.assert_close(subject((edges, seed), Shard()), total / 3)
+
+
+def test_no_negative_is_an_item_its_user_likes():
+    rng = np.random.default_rng(0)
+    liked = rng.random((50, 40)) < np.linspace(0, 1, 50)[:, None]
+    liked[-1] = True
+    liked[-2] = True
+    liked[-2, 17] = False
+    user_P = np.repeat(np.arange(50), 20)
+    negative_Pn = sample_negatives(sparse.csr_array(liked.astype(np.float32)), user_P, 3, rng)
+    assert negative_Pn.shape == (1000, 3)
+    assert (negative_Pn[user_P == 49] == -1).all()
+    assert (negative_Pn[user_P == 48] == 17).all()
+    some = user_P < 48
+    assert not liked[user_P[some, None], negative_Pn[some]].any()
+    # Uniform over what is left: user 0 likes next to nothing.
+    drawn = sample_negatives(
+        sparse.csr_array(liked.astype(np.float32)), np.zeros(4000, int), 5, rng
+    )
+    share_M = np.bincount(drawn.ravel(), minlength=40)[~liked[0]] / drawn.size
+    np.testing.assert_allclose(share_M, 1 / (~liked[0]).sum(), rtol=0.25)
+
+
+def test_pairs_without_a_negative_cost_nothing():
+    data = {
+        "sizes": np.array([1, 1]),
+        "liked.items": np.array([0], np.int32),
+        "liked.offsets": np.array([0, 1]),
+        "follows": NO_FOLLOWS,
+    }
+    subject = LinkTask(LightGCNConfig(width=3, loss="bpr"), data, seed=0)
+    assert subject((np.array([0]), 0), Shard()).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"loss": "bpr", "negatives": 2, "epochs": 30},
+        {"social_weight": 0.3},
+        {"layers": 1, "epochs": 40},
+    ],
+    ids=str,
+)
+def test_held_out_edges_rank_above_random_ones(
+    changes: dict[str, Any],
+    planted: Snapshot,
+    debug_config: Callable[[str], dict[str, Any]],
+    context: Callable[..., FitContext],
+):
+    model = LightGCN.fit(planted, debug_config("gnn") | changes, context())
+    users = np.arange(len(planted.user_ids))
+    score_UN = model.score(planted.histories(users, planted.valid_start))
+    counts_N = np.bincount(
+        planted.items[planted.positives(None, planted.valid_start)],
+        minlength=len(planted.catalogue),
+    )
+    held_E = planted.positives(planted.test_start, planted.end)
+    user_H, item_H = planted.users[held_E], planted.items[held_E]
+    random_H = np.random.default_rng(0).integers(120, size=len(item_H))
+
+    def auc(score_UN: np.ndarray) -> float:
+        difference_H = score_UN[user_H, item_H] - score_UN[user_H, random_H]
+        return float(np.mean((difference_H > 0) + 0.5 * (difference_H == 0)))
+
+    assert auc(score_UN) > 0.75 > 0.6 > auc(np.tile(counts_N, (len(users), 1)))
+
+
+def test_follows_reach_a_user_without_own_likes_of_a_kind(
+    make_snapshot: Callable[..., Snapshot], context: Callable[..., FitContext]
+):
+    events = [
+        (f"u{user}", f"{kind}{item}", 10 * item + user)
+        for user, kind in enumerate("xxxyyy")
+        for item in range(4)
+    ]
+    follows = [("u0", "u1"), ("nobody", "u0"), ("u0", "u0")]
+    config = {"width": 8, "epochs": 1, "patience": 0, "batch_size": 8}
+    plain, social = (
+        LightGCN.fit(
+            make_snapshot(events, follows=follows), config | {"social_weight": weight}, context()
+        )
+        for weight in (0.0, 1.0)
+    )
+    assert plain.social_degree_U.tolist() == [0.0] * 6
+    assert social.social_degree_U.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]

@@ -1,0 +1,259 @@
+"""The transformer's parts: sequences, windows, buckets, causality, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training.loop import Shard
+from training.models import FitContext
+from training.models.sequences import (
+    dense_mask,
+    length_buckets,
+    padded,
+    sequences_of,
+    validation_arrays,
+    windows_of,
+)
+from training.models.transformer import (
+    Encoder,
+    NextItemTask,
+    Transformer,
+    TransformerConfig,
+    encode_last,
+    sampled_softmax,
+)
+from training.snapshot import Snapshot
+
+Make = Callable[..., Snapshot]
+CONFIG = TransformerConfig(width=8, layers=2, heads=2, max_length=6, dropout=0.0)
+
+
+def encoder(num_items: int = 9) -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(CONFIG, num_items).eval()
+
+
+def test_sequences_start_with_the_start_token_and_take_repeats_in_a_row_once(make_snapshot: Make):
+    snapshot = make_snapshot(
+        [
+            *[("a", "x", 1), ("a", "x", 2), ("a", "y", 3), ("a", "weak", 4, 0.1), ("a", "x", 5)],
+            *[("b", "x", 1), ("c", "weak", 1, 0.1)],
+        ]
+    )
+    histories = snapshot.histories(np.arange(3), snapshot.valid_start)
+    tokens, offsets = sequences_of(histories.positives(np.array(["x", "y"])))
+    assert [part.tolist() for part in np.split(tokens, offsets[1:-1])] == [
+        [2, 0, 1, 0],
+        [2, 0],
+        [2],
+    ]
+    assert offsets.tolist() == [0, 4, 6, 7]
+
+
+def test_windows_are_cut_from_the_end_and_hold_every_pair_once():
+    # Sequences of 8, 1, 4 and 4 tokens with at most 3 pairs a window.
+    start, length = windows_of(np.array([0, 8, 9, 13, 17]), 3)
+    assert list(zip(start.tolist(), length.tolist(), strict=True)) == [
+        *[(4, 3), (1, 3), (0, 1)],
+        *[(9, 3), (13, 3)],
+    ]
+
+
+def test_buckets_hold_every_window_once_within_the_token_budget():
+    rng = np.random.default_rng(0)
+    length = rng.integers(1, 51, size=1000)
+    batches = length_buckets(length, 256, 8, rng)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    sizes = [len(batch) * length[batch].max() for batch in batches]
+    assert max(sizes) <= 256
+    assert length.sum() / sum(sizes) > 0.85  # shuffled batches of this size are about half padding
+    assert len({int(length[batch].max()) for batch in batches[:10]}) > 3  # not in order of length
+    assert length_buckets(np.array([400]), 256, 8, rng)[0].tolist() == [0]
+    assert length_buckets(np.array([], int), 256, 8, rng) == []
+
+
+def test_padding_is_on_the_right():
+    code_BL, real_BL = padded(np.array([5, 6, 7, 8, 9]), np.array([0, 3]), np.array([3, 2]))
+    assert code_BL.tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert real_BL.tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_dense_mask_of_some_rows():
+    mask_BM = dense_mask(np.array([1, 3, 0]), np.array([0, 2, 2, 3]), np.array([2, 1, 0]), 4)
+    assert mask_BM.astype(int).tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]]
+
+
+def test_validation_users_have_something_new_to_find(make_snapshot: Make):
+    snapshot = make_snapshot(
+        [
+            *[
+                ("a", "x", 1),
+                ("a", "z", 50, 0.1),
+                ("a", "x", 120),
+                ("a", "y", 130),
+                ("a", "z", 140),
+            ],
+            *[("b", "x", 120), ("b", "y", 130, 0.2)],  # new user: one relevant item
+            *[("c", "y", 1), ("c", "y", 150)],  # nothing new
+            *[("d", "x", 5), ("d", "y", 250)],  # only in the test part
+            *[("e", "unknown", 150)],  # not in the vocabulary
+        ]
+    )
+    arrays = validation_arrays(snapshot, np.array(["x", "y", "z"]), seed=0)
+    assert {name: values.tolist() for name, values in arrays.items()} == {
+        "valid.seen": [0, 2],  # a impression counts as seen
+        "valid.seen.offsets": [0, 2, 2],
+        "valid.relevant": [1, 0],
+        "valid.relevant.offsets": [0, 1, 2],
+        "valid.tokens": [3, 0, 3],
+        "valid.tokens.offsets": [0, 2, 3],
+    }
+
+
+def test_at_most_a_sample_of_validation_users_is_judged(
+    make_snapshot: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.models.sequences._VALIDATION_USERS", 5)
+    snapshot = make_snapshot([("a", "x", 1), *[(f"u{n}", "x", 150) for n in range(20)]])
+    arrays = validation_arrays(snapshot, np.array(["x"]), seed=3)
+    assert len(arrays["valid.relevant.offsets"]) == 6
+    again = validation_arrays(snapshot, np.array(["x"]), seed=3)
+    np.testing.assert_array_equal(arrays["valid.tokens"], again["valid.tokens"])
+
+
+def test_a_position_sees_itself_and_earlier_positions_only():
+    code_BL = torch.tensor([[9, 1, 2, 3]])
+    before_BLD = encoder()(code_BL)
+    for position in range(4):
+        changed_BL = code_BL.clone()
+        changed_BL[0, position] = 7
+        moved_L = (encoder()(changed_BL) - before_BLD).abs().amax(dim=2)[0] > 1e-6
+        assert moved_L.tolist() == [place >= position for place in range(4)]
+
+
+def test_padding_and_company_do_not_change_a_state():
+    tokens = np.array([9, 1, 2, 9, 3, 4, 5, 6, 7, 8, 9])
+    begin, stop = np.array([0, 3, 10]), np.array([3, 10, 11])
+    with torch.no_grad():
+        together_BD = encode_last(encoder(), tokens, begin, stop, 6)
+        for row, codes in enumerate(([9, 1, 2], [3, 4, 5, 6, 7, 8], [9])):
+            alone_D = encoder()(torch.tensor([codes]))[0, -1]
+            torch.testing.assert_close(together_BD[row], alone_D)
+
+
+def test_scoring_in_small_blocks_gives_the_same_states(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(9, size=200)
+    cuts = np.sort(rng.choice(np.arange(1, 200), size=30, replace=False))
+    begin, stop = np.concatenate([[0], cuts]), np.concatenate([cuts, [200]])
+    with torch.no_grad():
+        whole_BD = encode_last(encoder(), tokens, begin, stop, 6)
+        monkeypatch.setattr("training.models.transformer._SCORE_TOKENS", 10)
+        torch.testing.assert_close(encode_last(encoder(), tokens, begin, stop, 6), whole_BD)
+
+
+def losses(negatives: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Loss of two tokens in windows {0, 1, 2} and {3}, of 40 items."""
+    generator = torch.Generator().manual_seed(5)
+    hidden_TD = torch.randn(2, 4, generator=generator)
+    item_MD = torch.randn(40, 4, generator=generator)
+    own_BL = torch.tensor([[0, 1, 2], [3, 40, 40]])
+    loss_T = sampled_softmax(
+        hidden_TD,
+        torch.tensor([1, 3]),
+        item_MD,
+        own_BL=own_BL,
+        row_T=torch.tensor([0, 1]),
+        negatives=negatives,
+        seed=seed,
+    )
+    return loss_T, hidden_TD @ item_MD.T
+
+
+def test_the_sampled_softmax_over_all_items_is_the_softmax_over_the_eligible_ones():
+    loss_T, logit_TM = losses(negatives=40, seed=0)
+    own = ([0, 2], [])  # the other items of the windows
+    for token, target in enumerate((1, 3)):
+        kept_M = [item for item in range(40) if item not in own[token]]
+        expected = logit_TM[token, kept_M].logsumexp(0) - logit_TM[token, target]
+        torch.testing.assert_close(loss_T[token], expected)
+
+
+def test_the_sampled_partition_is_unbiased():
+    whole_T, logit_TM = losses(negatives=40, seed=0)
+    target_T = logit_TM[[0, 1], [1, 3]]
+    partition_T = torch.stack(
+        [(losses(negatives=10, seed=seed)[0] + target_T).exp() for seed in range(2000)]
+    ).mean(0)
+    torch.testing.assert_close(partition_T, (whole_T + target_T).exp(), rtol=0.03, atol=0.0)
+
+
+def test_a_negative_is_never_an_item_of_the_own_window():
+    # One item in all but the own window: with it masked the loss is that of a single class.
+    loss_T = sampled_softmax(
+        torch.ones(1, 2),
+        torch.tensor([0]),
+        torch.ones(3, 2),
+        own_BL=torch.tensor([[0, 1, 2]]),
+        row_T=torch.tensor([0]),
+        negatives=3,
+        seed=0,
+    )
+    assert loss_T.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"full_softmax_max_items": 0, "negatives": 30, "epochs": 40},
+        {"precision": "bfloat16"},
+        {"dropout": 0.2, "layers": 2},
+        {"patience": 8, "epochs": 60},
+    ],
+    ids=str,
+)
+def test_variants_learn_the_walk(
+    changes: dict[str, Any],
+    planted: Snapshot,
+    debug_config: Callable[[str], dict[str, Any]],
+    context: Callable[..., FitContext],
+):
+    model = Transformer.fit(
+        planted, debug_config("transformer") | {"epochs": 30} | changes, context()
+    )
+    # Chance is 10 of 120 items at an NDCG@10 of about 0.04; the groups alone give about 0.2.
+    assert model.fit_facts["valid_ndcg@10"] > 0.3
+
+
+def test_early_stopping_keeps_the_best_epoch(
+    planted: Snapshot,
+    debug_config: Callable[[str], dict[str, Any]],
+    context: Callable[..., FitContext],
+):
+    lines: list[str] = []
+    config = debug_config("transformer") | {"patience": 2, "epochs": 60}
+    model = Transformer.fit(planted, config, context(progress=lines.append))
+    facts = model.fit_facts
+    scores = [float(line.split("ndcg@10 ")[1].split()[0]) for line in lines]
+    assert facts["epochs"] == len(lines) == facts["best_epoch"] + 2 < 60
+    assert max(scores) == pytest.approx(facts["valid_ndcg@10"], abs=1e-4)
+    assert scores.index(max(scores)) + 1 == facts["best_epoch"]
+
+
+def test_a_worker_without_rows_takes_part_with_zero():
+    data = {
+        "num_items": np.array(3),
+        "tokens": np.array([3, 0, 1], np.int32),
+        "window_start": np.array([0]),
+        "window_length": np.array([2]),
+    }
+    task = NextItemTask(CONFIG, data, seed=0)
+    loss = task((np.array([0]), 0), Shard(1, 2))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all((parameter.grad == 0).all() for parameter in task.parameters())
