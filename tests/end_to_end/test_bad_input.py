@@ -162,7 +162,7 @@ def test_a_vector_of_the_wrong_width_is_quarantined(shop: Shop) -> None:
     shop.sextant("run", "shop", "--at", LAST, "--select", "+validate")
     found = DeltaTable(shop.lake / "quarantine").to_pyarrow_table().to_pylist()
     assert [(row["table"], row["rule"]) for row in found] == [
-        ("items", "vector_width(text_embedding)")
+        ("items", "vector_width:text_embedding")
     ]
     kept = DeltaTable(shop.lake / "items").to_pyarrow_table(columns=["item_id"])
     assert kept.num_rows == 29

@@ -180,7 +180,7 @@ def test_pairs_without_a_negative_cost_nothing():
         {},
         {"loss": "bpr", "negatives": 2, "epochs": 30},
         {"social_weight": 0.3},
-        {"layers": 1, "epochs": 40},
+        {"layers": 3},
     ],
     ids=str,
 )

@@ -50,8 +50,7 @@ def test_labels(table, kind):
     found = interactions(table("events", events), table("items", items), LabelRule(kind=kind))
     rows = sorted(found.collect(), key=lambda row: row.item_id)
     assert [(row.strength, row.label) for row in rows] == [
-        (strength, label if kind == "binary" else strength)
-        for _, _, _, strength, label in LABELLED
+        (strength, label if kind == "binary" else strength) for _, _, _, strength, label in LABELLED
     ]
     assert [row.is_positive for row in rows] == [label == 1.0 for *_, label in LABELLED]
 

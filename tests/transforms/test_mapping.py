@@ -30,9 +30,7 @@ EVENT = {
 
 def instants(rows):
     """Rows with times in UTC: Spark gives local times without a zone."""
-    return [
-        tuple(v.astimezone(UTC) if isinstance(v, datetime) else v for v in row) for row in rows
-    ]
+    return [tuple(v.astimezone(UTC) if isinstance(v, datetime) else v for v in row) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,9 @@ def test_typed_sources_are_cast(spark):
         "9007199254740993", {"a": 1.0}, {"film": 0.25}, True,
     )  # fmt: skip
     loose, _ = map_rows(df, "users", {"user_id": ColumnMap("loose")})
-    _, broken = map_rows(df, "users", {"user_id": ColumnMap("id"), "interests": ColumnMap("broken")})
+    _, broken = map_rows(
+        df, "users", {"user_id": ColumnMap("id"), "interests": ColumnMap("broken")}
+    )
     _, unsure = map_rows(df, "users", {"user_id": ColumnMap("id"), "consent": ColumnMap("unsure")})
     assert loose.collect()[0].user_id == "12.0"
     assert [frame.collect()[0].rule for frame in (broken, unsure)] == [
@@ -194,7 +194,9 @@ def test_event_types(spark, rule, expected, rules):
 
 
 def test_flags_give_each_event_an_id_of_its_own(spark):
-    df = spark.createDataFrame([("e7", "1", "i", US, 1)], "e string, u string, i string, t bigint, f int")
+    df = spark.createDataFrame(
+        [("e7", "1", "i", US, 1)], "e string, u string, i string, t bigint, f int"
+    )
     rule = EventTypeRule(always="view", flags={"like": "f"})
     good, _ = map_rows(df, "events", {**EVENT, "event_id": ColumnMap("e")}, event_type=rule)
     assert sorted(row.event_id for row in good.collect()) == ["e7/like", "e7/view"]
@@ -205,7 +207,9 @@ def test_events_that_lack_what_they_need_are_kept_apart(spark):
         (None, "i", "1", "3", None), ("u", None, "1", "3", None), ("u", "i", None, "3", None),
         ("u", "i", "1", "3.5", None), ("u", "i", "1", "3.0", None), ("u", "i", "1", None, "u,i"),
     ]  # fmt: skip
-    df = spark.createDataFrame(rows, f"u string, i string, t string, p string, {CORRUPT_ROW} string")
+    df = spark.createDataFrame(
+        rows, f"u string, i string, t string, p string, {CORRUPT_ROW} string"
+    )
     columns = {**EVENT, "position": ColumnMap("p")}
     good, bad = map_rows(df, "events", columns, event_type=EventTypeRule(constant="view"))
     assert [row.position for row in good.collect()] == [3]

@@ -28,7 +28,9 @@ def results(spark) -> dict[str, list]:
     from transforms.mapping import ColumnMap, EventTypeRule, map_rows
     from transforms.schemas import struct
 
-    raw = spark.createDataFrame([("u", "i", text) for text in MOMENTS], "u string, i string, t string")
+    raw = spark.createDataFrame(
+        [("u", "i", text) for text in MOMENTS], "u string, i string, t string"
+    )
     mapped = {"user_id": ColumnMap("u"), "item_id": ColumnMap("i"), "timestamp": ColumnMap("t")}
     events, bad = map_rows(raw, "events", mapped, event_type=EventTypeRule(constant="like"))
     items, users, follows = (

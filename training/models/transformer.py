@@ -312,10 +312,10 @@ class Transformer(Model):
         self, config: TransformerConfig, item_ids: np.ndarray, weights: dict[str, np.ndarray]
     ) -> None:
         super().__init__(config, item_ids)
-        self.encoder = Encoder(config, len(item_ids))
-        self.encoder.load_state_dict(
-            {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
-        )
+        with torch.device("meta"):  # no memory and no random numbers for weights that are given
+            self.encoder = Encoder(config, len(item_ids))
+        tensors = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        self.encoder.load_state_dict(tensors, assign=True)
         self.encoder.eval()
 
     @classmethod

@@ -1,0 +1,276 @@
+"""Training in this process and in Ray Train workers gives the same, and survives deaths."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from training.distributed import TrainingError, ensure_ray, fit_network
+from training.loop import TrainingDivergedError
+from training.models import MODELS, FitContext
+from training.snapshot import Snapshot
+
+Context = Callable[..., FitContext]
+
+
+def weights_of(snapshot: Snapshot, name: str, config: dict[str, Any], context: FitContext) -> Any:
+    return MODELS[name].fit(snapshot, config, context)._tensors()
+
+
+class Stop(Exception):  # noqa: N818
+    pass
+
+
+def stop_at(epoch: int) -> Callable[[str], None]:
+    def progress(line: str) -> None:
+        if f"epoch {epoch}/" in line:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("name", ["transformer", "gnn"])
+def test_a_run_started_again_resumes_and_ends_the_same(
+    name: str, planted: Snapshot, debug_config: Callable[[str], dict], context: Context
+):
+    config = debug_config(name) | ({"dropout": 0.3} if name == "transformer" else {})
+    whole = weights_of(planted, name, config, context())
+    first = context(progress=stop_at(3))
+    with pytest.raises(Stop):
+        weights_of(planted, name, config, first)
+    (folder,) = first.work_dir.iterdir()
+    assert re.fullmatch(rf"test-{name}-[0-9a-f]{{12}}", folder.name)
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
+        *[".npy", ".json", ".safetensors"]
+    }
+    lines: list[str] = []
+    again = context(work_dir=first.work_dir, progress=lines.append)
+    resumed = weights_of(planted, name, config, again)
+    assert [line.split("  ")[1] for line in lines] == [
+        f"epoch {epoch}/12" for epoch in range(4, 13)
+    ]
+    for key, value in whole.items():
+        np.testing.assert_array_equal(resumed[key], value)
+    assert list(first.work_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["seed", "option", "data", "run_name"])
+def test_nothing_resumes_from_another_training(
+    change: str,
+    planted: Snapshot,
+    make_snapshot: Callable[..., Snapshot],
+    debug_config: Callable[[str], dict],
+    context: Context,
+):
+    config = debug_config("gnn")
+    first = context(progress=stop_at(3))
+    with pytest.raises(Stop):
+        weights_of(planted, "gnn", config, first)
+    changes: dict[str, Any] = {"work_dir": first.work_dir}
+    snapshot = planted
+    if change == "seed":
+        changes["seed"] = 1
+    elif change == "option":
+        config |= {"temperature": 0.3}
+    elif change == "run_name":
+        changes["run_name"] = "other"
+    else:
+        snapshot = make_snapshot([("a", "x", 1), ("b", "x", 2), ("b", "y", 3)])
+    lines: list[str] = []
+    weights_of(snapshot, "gnn", config, context(**changes, progress=lines.append))
+    assert lines[0].startswith("gnn  epoch 1/12  loss ")
+
+
+def test_a_diverging_training_leaves_no_folder(
+    planted: Snapshot, debug_config: Callable[[str], dict], context: Context
+):
+    given = context()
+    with pytest.raises(TrainingDivergedError, match=r"Lower the learning_rate \(it is 1e\+30\)\.$"):
+        weights_of(
+            planted, "gnn", debug_config("gnn") | {"loss": "bpr", "learning_rate": 1e30}, given
+        )
+    assert list(given.work_dir.iterdir()) == []
+
+
+def test_fitting_in_process_leaves_threads_and_random_state_alone(
+    planted: Snapshot, debug_config: Callable[[str], dict], context: Context
+):
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    weights_of(planted, "transformer", debug_config("transformer"), context(cpus_per_worker=1))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    import ray
+
+    yield
+    ray.shutdown()
+
+
+def children() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.cmdline() and child.cmdline()[0].startswith("ray::RayTrainWorker")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["transformer", "gnn"])
+def test_ray_workers_learn_what_this_process_learns(
+    name: str,
+    planted: Snapshot,
+    debug_config: Callable[[str], dict],
+    context: Context,
+    ray_session: None,
+):
+    here = weights_of(planted, name, debug_config(name), context())
+    lines: list[str] = []
+    one = weights_of(
+        planted, name, debug_config(name), context(num_workers=1, progress=lines.append)
+    )
+    assert len(lines) == 12
+    assert re.fullmatch(
+        name + r"  epoch 12/12  loss \d+\.\d{4}  valid ndcg@10 0\.\d{4}  \d+\.\d s", lines[-1]
+    )
+    for key, value in here.items():
+        np.testing.assert_array_equal(one[key], value)
+    # Two workers sum in another order: equal up to rounding, which few steps do not amplify much.
+    few = debug_config(name) | {"epochs": 2}
+    here = weights_of(planted, name, few, context())
+    two = weights_of(planted, name, few, context(num_workers=2))
+    for key, value in here.items():
+        np.testing.assert_allclose(two[key], value, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_resumes_from_the_last_epoch(
+    planted: Snapshot, debug_config: Callable[[str], dict], context: Context, ray_session: None
+):
+    config = debug_config("transformer") | {"epochs": 400}
+    whole = weights_of(planted, "transformer", config, context())
+    lines: list[str] = []
+    killed: list[int] = []
+
+    def progress(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 20:
+            (worker,) = children()
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+
+    given = context(num_workers=1, progress=progress)
+    resumed = weights_of(planted, "transformer", config, given)
+    assert len(killed) == 1
+    epochs = [int(line.split("epoch ")[1].split("/")[0]) for line in lines]
+    assert epochs[-1] == 400
+    assert len(epochs) < 420  # it did not start over
+    for key, value in whole.items():
+        np.testing.assert_array_equal(resumed[key], value)
+    assert list(given.work_dir.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_workers_that_keep_dying_end_in_an_error_that_says_how_to_go_on(
+    planted: Snapshot, debug_config: Callable[[str], dict], context: Context, ray_session: None
+):
+    config = debug_config("transformer") | {"epochs": 100_000, "patience": 0}
+    given = context(num_workers=1)
+    done = threading.Event()
+
+    def kill() -> None:
+        killed: set[int] = set()
+        while not done.is_set():
+            for worker in children():
+                if worker.pid not in killed:
+                    killed.add(worker.pid)
+                    worker.kill()
+            time.sleep(0.2)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(TrainingError) as caught:
+            weights_of(planted, "transformer", config, given)
+    finally:
+        done.set()
+        killer.join()
+    (folder,) = given.work_dir.iterdir()
+    text = str(caught.value)
+    assert text.startswith("Training transformer failed in its Ray workers: ")
+    assert text.endswith(
+        f"Checkpoint and inputs stay in {folder}: the same run continues from there. To see the "
+        "error in this process, train with 0 workers."
+    )
+
+
+@pytest.mark.slow
+def test_a_diverging_worker_is_not_tried_again(
+    planted: Snapshot, debug_config: Callable[[str], dict], context: Context, ray_session: None
+):
+    config = debug_config("gnn") | {"loss": "bpr", "learning_rate": 1e30}
+    with pytest.raises(TrainingDivergedError, match="the training diverged"):
+        weights_of(planted, "gnn", config, context(num_workers=1))
+
+
+@pytest.mark.slow
+def test_ray_is_started_once_and_ctrl_c_stays_ours(context: Context, ray_session: None):
+    import ray
+
+    before = signal.getsignal(signal.SIGINT)
+    ensure_ray(context(num_workers=1))
+    address = ray.get_runtime_context().gcs_address
+    ensure_ray(context(num_workers=2))
+    assert ray.get_runtime_context().gcs_address == address
+    assert address.startswith("127.0.0.1:")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_arrays_of_objects_are_refused(context: Context):
+    given = context()
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        fit_network(
+            builder="training.models.gnn:build_task",
+            name="gnn",
+            config={},
+            data={"ids": np.array([object()])},
+            context=given,
+        )
+
+
+def test_inputs_are_memory_mapped(
+    planted: Snapshot,
+    debug_config: Callable[[str], dict],
+    context: Context,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    seen: dict[str, type] = {}
+    load = np.load
+
+    def spy(path: Path, **options: Any) -> np.ndarray:
+        array = load(path, **options)
+        seen[Path(path).stem] = type(array)
+        return array
+
+    monkeypatch.setattr(np, "load", spy)
+    weights_of(planted, "transformer", debug_config("transformer"), context())
+    assert {"tokens", "window_start", "window_length", "valid.tokens"} <= set(seen)
+    assert set(seen.values()) == {np.memmap}
