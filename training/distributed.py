@@ -161,12 +161,24 @@ def ensure_ray(context: FitContext) -> None:
     The caller ends it with `ray.shutdown()`. A cluster with token authentication needs
     RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file> in the environment of the head and of this
     process.
+
+    Raises:
+        TrainingError: the cluster cannot be joined, or the one here is too small for the workers
+            (who would wait for ever).
     """
     for setting, value in _RAY_TRAIN_SETTINGS.items():
         os.environ.setdefault(setting, value)
     import ray
 
+    needed = max(1, context.num_workers * context.cpus_per_worker)
     if ray.is_initialized():
+        available = int(ray.cluster_resources().get("CPU", 0))
+        if context.ray_address is None and available < needed:
+            raise TrainingError(
+                f"{context.num_workers} workers of {context.cpus_per_worker} CPUs need {needed} "
+                f"CPUs, but the Ray of this process was started with {available}. Train with fewer "
+                "workers, or end Ray first (ray.shutdown())."
+            )
         return
     if context.ray_address is not None:
         try:
@@ -181,7 +193,7 @@ def ensure_ray(context: FitContext) -> None:
         return
     ray.init(
         address="local",
-        num_cpus=max(1, context.num_workers * context.cpus_per_worker),
+        num_cpus=needed,
         num_gpus=context.num_workers if context.use_gpu else 0,
         include_dashboard=False,
         _node_ip_address="127.0.0.1",

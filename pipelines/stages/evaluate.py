@@ -6,7 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
-from pipelines.stages.snapshot import load_snapshot
+from pipelines.errors import StageError
+from pipelines.intervals import text
+from pipelines.records import duration_text
+from pipelines.stages.snapshot import cuts, load_snapshot
 from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
@@ -19,19 +22,33 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``evaluations`` (rows of users) and ``metrics`` (rows of numbers)."""
+    """Replace the interval of ``evaluations`` (rows of users) and ``metrics`` (rows of numbers).
+
+    Raises:
+        StageError: When no user can be judged.
+    """
     import pyarrow as pa
 
-    from training.evaluation import TestSet, evaluate, summarise
+    from training.evaluation import EmptyTestSetError, TestSet, evaluate, summarise
     from training.models import load_model
 
     options = context.project.pipeline.evaluation
-    test_set = TestSet.build(
-        load_snapshot(context),
-        ks=options.k,
-        light_below=options.light_below,
-        new_below=options.new_below,
-    )
+    snapshot = load_snapshot(context)
+    try:
+        test_set = TestSet.build(
+            snapshot,
+            ks=options.k,
+            light_below=options.light_below,
+            new_below=options.new_below,
+        )
+    except EmptyTestSetError as error:
+        at = cuts(context)
+        raise StageError(
+            f"Nobody can be judged: from {text(at.test_start)} to {text(at.end)} no user liked an "
+            "item that they had not met before.\n"
+            f"  Make `evaluation.test` longer than {duration_text(options.test)}, or lower "
+            "`features.label.threshold`."
+        ) from error
     models = registry(context.project)
     per_user: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []

@@ -117,9 +117,12 @@ def test_fitting_in_process_leaves_threads_and_random_state_alone(
 
 
 @pytest.fixture(scope="module")
-def ray_session() -> Iterator[None]:
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ray with room for two workers, started by our own code."""
     import ray
 
+    folder = tmp_path_factory.mktemp("ray")
+    ensure_ray(FitContext(seed=0, work_dir=folder, run_name="start", num_workers=2))
     yield
     ray.shutdown()
 
@@ -143,9 +146,11 @@ def test_ray_workers_learn_what_this_process_learns(
 ):
     here = weights_of(planted, name, debug_config(name), context())
     lines: list[str] = []
+    interrupt = signal.getsignal(signal.SIGINT)
     one = weights_of(
         planted, name, debug_config(name), context(num_workers=1, progress=lines.append)
     )
+    assert signal.getsignal(signal.SIGINT) is interrupt
     assert len(lines) == 12
     assert re.fullmatch(
         name + r"  epoch 12/12  loss \d+\.\d{4}  valid ndcg@10 0\.\d{4}  \d+\.\d s", lines[-1]
@@ -231,16 +236,21 @@ def test_a_diverging_worker_is_not_tried_again(
 
 
 @pytest.mark.slow
-def test_ray_is_started_once_and_ctrl_c_stays_ours(context: Context, ray_session: None):
+def test_ray_is_started_once_and_a_fit_too_large_for_it_is_refused(
+    context: Context, ray_session: None
+):
     import ray
 
-    before = signal.getsignal(signal.SIGINT)
-    ensure_ray(context(num_workers=1))
     address = ray.get_runtime_context().gcs_address
-    ensure_ray(context(num_workers=2))
-    assert ray.get_runtime_context().gcs_address == address
     assert address.startswith("127.0.0.1:")
-    assert signal.getsignal(signal.SIGINT) is before
+    ensure_ray(context(num_workers=1))
+    assert ray.get_runtime_context().gcs_address == address
+    with pytest.raises(TrainingError) as caught:
+        ensure_ray(context(num_workers=2, cpus_per_worker=2))
+    assert str(caught.value) == (
+        "2 workers of 2 CPUs need 4 CPUs, but the Ray of this process was started with 2. Train "
+        "with fewer workers, or end Ray first (ray.shutdown())."
+    )
 
 
 def test_arrays_of_objects_are_refused(context: Context):
