@@ -98,8 +98,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         parts.append(
             "Gate\n"
             + "\n".join(
-                f"  {model:<12} {verdict['outcome']:<9} {verdict['reason']}"
-                for model, verdict in summary["gate"].items()
+                f"  {model:<12} {verdict['reason']}" for model, verdict in summary["gate"].items()
             )
         )
     if summary["drift"]:
@@ -269,8 +268,7 @@ def report_text(found: Mapping[str, Any]) -> str:
         if entry["models"]:
             lines.append(models_table(entry["models"]))
         lines += [
-            f"  gate: {model} {verdict['outcome']}: {verdict['reason']}"
-            for model, verdict in entry["gate"].items()
+            f"  gate: {model:<12} {verdict['reason']}" for model, verdict in entry["gate"].items()
         ]
         if entry["drift"]:
             lines.append(

@@ -28,7 +28,7 @@ def run(context: StageContext) -> StageResult:
         for name in context.project.models
     }
     for name, verdict in verdicts.items():
-        context.progress(f"{name:<12} {verdict['outcome']:<9} {verdict['reason']}")
+        context.progress(f"{name:<12} {verdict['reason']}")
     promoted = [name for name, verdict in verdicts.items() if verdict["outcome"] == "promoted"]
     return StageResult(
         f"promoted: {', '.join(promoted) or 'none'}",
@@ -55,7 +55,7 @@ def _judge(
     if verdict.promote and champion is not None and champion.interval_end > context.interval.end:
         outcome = "kept back"
         reason = (
-            f"{reason} The champion, version {champion.version}, is of a later interval and stays."
+            f"Kept back: the champion, version {champion.version}, is of a later interval. {reason}"
         )
     elif verdict.promote:
         models.promote(challenger)
