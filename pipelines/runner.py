@@ -8,6 +8,7 @@ step that needs them and serve all later ones.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 import traceback
@@ -41,6 +42,8 @@ _ENVIRONMENT = {
     "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
     "TZ": "UTC",
 }
+# These log at INFO what matters to nobody who watches a run.
+_TALKERS = ("great_expectations", "alembic", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Runner:
         self._locks: list[Path] = []
         self.engines = Engines(project, self._locks)
         os.environ.update(_ENVIRONMENT)
+        for talker in _TALKERS:
+            logging.getLogger(talker).setLevel(logging.WARNING)
 
     def __enter__(self) -> Runner:
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,21 +15,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def jars() -> list[Path]:
-    """The jars of Delta: from the folder `SEXTANT_JARS`, or `.cache/jars` of the repository."""
-    default = Path(__file__).parents[1] / ".cache" / "jars"
-    folder = Path(os.environ.get("SEXTANT_JARS", default))
-    found = sorted(folder.glob("delta-*.jar"))
-    assert len(found) == 2, f"{folder} should hold the two jars of Delta; run the bootstrap first"
-    return found
-
-
-@pytest.fixture(scope="session")
-def spark(jars: list[Path]) -> Iterator[SparkSession]:
+def spark() -> Iterator[SparkSession]:
     """The one Spark session of a test run, with Delta, on two cores."""
+    from pipelines.bootstrap import delta_jars, java_home
     from transforms.session import spark_session
 
-    session = spark_session(master="local[2]", memory="1g", settings={}, jars=jars)
+    os.environ["JAVA_HOME"] = str(java_home())
+    session = spark_session(master="local[2]", memory="1g", settings={}, jars=delta_jars())
     yield session
     session.stop()
 

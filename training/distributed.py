@@ -168,6 +168,10 @@ def ensure_ray(context: FitContext) -> None:
     """
     for setting, value in _RAY_TRAIN_SETTINGS.items():
         os.environ.setdefault(setting, value)
+    if context.ray_address is None:
+        # Despite its name the switch that keeps a local Ray on the loopback interface, where
+        # nobody else can submit code to it; Ray reads it when it is first imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     needed = max(1, context.num_workers * context.cpus_per_worker)
@@ -196,7 +200,6 @@ def ensure_ray(context: FitContext) -> None:
         num_cpus=needed,
         num_gpus=context.num_workers if context.use_gpu else 0,
         include_dashboard=False,
-        _node_ip_address="127.0.0.1",
         log_to_driver=False,
         logging_level="ERROR",
         object_store_memory=_OBJECT_STORE_BYTES,

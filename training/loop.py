@@ -232,7 +232,7 @@ def ndcg_sum(score_BM: Tensor, seen_BM: Tensor, relevant_BM: Tensor) -> Tensor:
     return (dcg_B / gain_K.cumsum(0)[number_B - 1]).sum()
 
 
-def _epoch(  # noqa: PLR0917
+def _epoch(
     wrapped: nn.Module,
     trainable: Trainable,
     optimizer: AdamW,

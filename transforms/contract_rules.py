@@ -19,8 +19,8 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql import types as T  # noqa: N812
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 OnFail = Literal["block", "quarantine", "warn"]
 

@@ -17,7 +17,7 @@ from functools import reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from transforms.contract_report import CheckResult, Finding, render_findings, write_data_docs
 from transforms.contract_rules import (

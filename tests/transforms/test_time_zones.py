@@ -73,10 +73,9 @@ def test_results_are_equal_in_another_zone(spark):
 
 
 if __name__ == "__main__":
+    from pipelines.bootstrap import delta_jars
     from transforms.session import spark_session
 
-    default = Path(__file__).parents[2] / ".cache" / "jars"
-    folder = Path(os.environ.get("SEXTANT_JARS", default))
-    session = spark_session(master="local[1]", memory="1g", jars=sorted(folder.glob("delta-*.jar")))
+    session = spark_session(master="local[1]", memory="1g", jars=delta_jars())
     print(json.dumps(results(session)))
     session.stop()
