@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
+from pipelines.intervals import interval_ending, parse_moment
+from pipelines.lake import Lake
 from pipelines.project import Project, find_root
+from pipelines.state import RunHistory
 from pipelines.summary import recommendations, recommendations_text, report
 
 RUNS = {
@@ -63,18 +65,22 @@ def _head() -> str:
 def _pipeline(project: Project, found: dict[str, Any]) -> str:
     name, intervals = found["pipeline"], found["intervals"]
     first, last = intervals[0], intervals[-1]
-    command = RUNS[name].format(first="<start of the first>", last=last["interval_end"])
+    opening = interval_ending(parse_moment(first["interval_end"]), project.pipeline.schedule.every)
+    command = RUNS[name].format(first=opening.start_text, last=last["interval_end"])
     parts = [
         f"## {name}: {project.pipeline.description}",
         f"`{command}`\n\n{len(intervals)} interval{'s' * (len(intervals) > 1)} of "
-        f"{project.pipeline.schedule.every}, {first['interval_end']} to {last['interval_end']}.",
+        f"{project.pipeline.schedule.every}, from {opening.start_text} to {last['interval_end']}; "
+        "the first loads all that came before it.",
         "### Rows and cost",
         _rows(intervals),
         f"### Seconds a stage (last interval, {last['interval_end']})",
         _stages(last),
         f"### Models on the frozen test set (last interval, {last['interval_end']})",
         _models(last),
-        "### NDCG@10, gate and drift by interval",
+        "### NDCG@10 by group of users (last interval)",
+        _groups(project),
+        "### Gate and drift by interval",
         _gates(intervals),
         "### What one user is served",
         _served(project),
@@ -148,6 +154,48 @@ def _models(entry: dict[str, Any]) -> str:
     return _table(["model", "version", "role", *METRICS], rows)
 
 
+def _groups(project: Project) -> str:
+    """NDCG@10 of each challenger by group, and which groups make a model lose to popularity."""
+    lake = Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
+    rows = lake.arrow("metrics").to_pylist()
+    last = max(row["interval_end"] for row in rows)
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if (row["interval_end"], row["metric"], row["role"]) == (last, "ndcg@10", "challenger"):
+            found.setdefault(row["model_name"], {})[row["group"]] = row
+    groups = ("all", "new", "light", "heavy")
+    users = {group: found["popularity"][group]["users"] for group in groups}
+    table = _table(
+        ["model", *(f"{group} ({users[group]:,} users)" for group in groups)],
+        [
+            [
+                model,
+                *(
+                    "-" if by[group]["value"] is None else f"{by[group]['value']:.4f}"
+                    for group in groups
+                ),
+            ]
+            for model, by in found.items()
+        ],
+    )
+    losers = []
+    for model, by in found.items():
+        if by["all"]["value"] < found["popularity"]["all"]["value"]:
+            where = [
+                f"{group} users ({by[group]['value']:.4f} against "
+                f"{found['popularity'][group]['value']:.4f}, {users[group]:,} users)"
+                for group in groups[1:]
+                if users[group] and by[group]["value"] < found["popularity"][group]["value"]
+            ]
+            losers.append(f"`{model}` does not beat popularity. It loses on {' and '.join(where)}.")
+    evaluation = project.pipeline.evaluation
+    legend = (
+        f"New users have fewer than {evaluation.new_below} positives before the test, heavy "
+        f"ones at least {evaluation.light_below}."
+    )
+    return "\n\n".join([table, legend, *losers])
+
+
 def _gates(intervals: list[dict[str, Any]]) -> str:
     rows = []
     for entry in intervals:
@@ -169,13 +217,9 @@ def _gates(intervals: list[dict[str, Any]]) -> str:
 
 
 def _served(project: Project) -> str:
-    folder = Path(project.location(project.pipeline.environment.lake))
-    assert folder.exists()
-    from pipelines.lake import Lake
-    from pipelines.state import RunHistory
-
-    history = RunHistory(Lake(str(folder), project.pipeline.pipeline))
-    user = [run for run in history.runs if run.stage == "publish"][-1].detail["example_user"]
+    lake = Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
+    published = [run for run in RunHistory(lake).runs if run.stage == "publish"]
+    user = published[-1].detail["example_user"]
     return f"```\n{recommendations_text(user, recommendations(project, user, 10))}\n```"
 
 
