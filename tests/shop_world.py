@@ -108,7 +108,7 @@ def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:
         goods += [(f"s{1 - taste}{i:02}", random.integers(1, 3)) for i in disliked]
         times = np.sort(random.integers(0, seconds, size=len(goods)))
         # The last event of the world pins its last whole interval.
-        for (sku, stars), time in zip(random.permuted(goods, axis=0), times, strict=True):
+        for (sku, stars), time in zip(random.permutation(goods), times, strict=True):
             at = int(START.timestamp()) + int(time)
             rows.append([f"u{user:02}", str(sku), str(at), str(stars)])
     rows.append(["u00", "s000", str(int(END.timestamp())), "5"])

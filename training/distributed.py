@@ -168,11 +168,8 @@ def ensure_ray(context: FitContext) -> None:
     """
     for setting, value in _RAY_TRAIN_SETTINGS.items():
         os.environ.setdefault(setting, value)
-    if context.ray_address is None:
-        # Despite its name the switch that keeps a local Ray on the loopback interface, where
-        # nobody else can submit code to it; Ray reads it when it is first imported.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
+    from ray._private import ray_constants
 
     needed = max(1, context.num_workers * context.cpus_per_worker)
     if ray.is_initialized():
@@ -195,15 +192,22 @@ def ensure_ray(context: FitContext) -> None:
                 "file> here as well."
             ) from error
         return
-    ray.init(
-        address="local",
-        num_cpus=needed,
-        num_gpus=context.num_workers if context.use_gpu else 0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
+    # On Linux a local Ray listens on every interface, whatever address it is given, and whoever
+    # reaches it can run code. This is what it does on other systems: loopback only. Its variable
+    # (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0) only works before Ray is first imported, by anyone.
+    everywhere, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        ray.init(
+            address="local",
+            num_cpus=needed,
+            num_gpus=context.num_workers if context.use_gpu else 0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = everywhere
 
 
 def _run_ray(folder: Path, name: str, context: FitContext) -> None:

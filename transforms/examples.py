@@ -58,21 +58,20 @@ def examples(
     """
     end = F.lit(interval_end)
     before = events.filter(F.col("timestamp") < end)
-    rows = interactions(
-        before.filter(F.col("timestamp") >= F.lit(interval_end - training_window)), items, rule
-    )
+    recent = before.filter(F.col("timestamp") >= F.lit(interval_end - training_window))
 
     of_user = user_features(
-        _points(rows, "user_id"), before, users, follows, history=history, session_gap=session_gap
+        _points(recent, "user_id"), before, users, follows, history=history, session_gap=session_gap
     )
     of_item = item_features(
-        _points(rows, "item_id"), before, items, users, follows, categories=categories
+        _points(recent, "item_id"), before, items, users, follows, categories=categories
     )
     micros = F.unix_micros("timestamp")
     day_part = F.pmod(micros, F.lit(_MICROS_PER_DAY)) / _MICROS_PER_DAY
     weekday = F.weekday("timestamp") / 7
     joined = (
-        rows.join(_prefixed(of_user, "user"), ["user_id", "timestamp"], "left")
+        interactions(recent, items, rule)
+        .join(_prefixed(of_user, "user"), ["user_id", "timestamp"], "left")
         .join(_prefixed(of_item, "item"), ["item_id", "timestamp"], "left")
         .withColumns(
             {
@@ -91,8 +90,8 @@ def examples(
     return joined.select(*[F.col(one.name).cast(one.dataType) for one in schema.fields])
 
 
-def _points(rows: DataFrame, key: str) -> DataFrame:
-    return rows.select(key, F.col("timestamp").alias("as_of"))
+def _points(events: DataFrame, key: str) -> DataFrame:
+    return events.select(key, F.col("timestamp").alias("as_of"))
 
 
 def _prefixed(features: DataFrame, owner: str) -> DataFrame:

@@ -56,10 +56,12 @@ def user_features(
     moments = (
         events.groupBy("user_id", "timestamp")
         .agg(
+            # Counted by itself, so that who needs no shares (examples) pays for one sum, not ten.
+            F.count("*").alias("total_interactions"),
             *[
-                F.count_if(F.col("event_type") == name).alias(f"count_{name}")
-                for name in EVENT_TYPES
-            ]
+                F.count_if(F.col("event_type") == kind).alias(name)
+                for name, kind in zip(counted, EVENT_TYPES, strict=True)
+            ],
         )
         .withColumn(asof.AT, F.unix_micros("timestamp"))
         .withColumn("event_at", F.col(asof.AT))
@@ -102,7 +104,7 @@ def user_features(
     sums = asof.sums_at_points(
         line,
         "user_id",
-        windowed=[*counted, *at_edge],
+        windowed=["total_interactions", *counted, *at_edge],
         lifetime=["follower_count", "following_count"],
         first=at_edge,
     )
@@ -112,7 +114,6 @@ def user_features(
             "in_session_us": F.col("in_session_us") - F.coalesce("first_in_session_us", F.lit(0)),
             "sessions": F.col("sessions") + F.coalesce(1 - F.col("first_sessions"), F.lit(0)),
             "days": F.col("days") + F.coalesce(1 - F.col("first_days"), F.lit(0)),
-            "total_interactions": sum((F.col(name) for name in counted[1:]), F.col(counted[0])),
         }
     )
     profiles = users.select(

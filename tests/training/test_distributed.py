@@ -231,6 +231,13 @@ def test_ray_is_started_once_and_a_fit_too_large_for_it_is_refused(
 
     address = ray.get_runtime_context().gcs_address
     assert address.startswith("127.0.0.1:")
+    listening = {
+        connection.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1", "::ffff:127.0.0.1"}
     ensure_ray(context(num_workers=1))
     assert ray.get_runtime_context().gcs_address == address
     with pytest.raises(TrainingError) as caught:

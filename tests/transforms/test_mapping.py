@@ -267,8 +267,8 @@ def test_exact_copies_of_users_go_and_differing_rows_stay(table):
 def test_tags_are_collected_with_the_time_from_which_they_are_known(spark, table):
     items = table("items", [{"item_id": "00123", "title": "A"}, {"item_id": "2"}])
     rows = [
-        ("00123", "late", "20"), ("00123", "b", "10"), ("00123", "a", "10"), ("00123", "late", "15"),
-        ("00123", "old", None), ("404", "x", "1"), ("2", "y", "noon"), (None, "y", "1"),
+        ("00123", "late", "20"), ("00123", "b", "10"), ("00123", "a", "10"),
+        ("00123", "late", "15"), ("00123", "old", None), ("404", "x", "1"), ("2", "y", "noon"), (None, "y", "1"),
         ("2", None, "1"),
     ]  # fmt: skip
     tags = spark.createDataFrame(rows, "movieId string, tag string, at string")

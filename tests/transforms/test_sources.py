@@ -98,16 +98,16 @@ def damaged_parquet(path: Path) -> str:
         pytest.param(
             lambda d: write(d / "a.csv", "userId;movieId;x\n1;2;3\n"),
             {"wanted": ["userId", "movieId"]},
-            '{dir}/a.csv: with the delimiter "," every line is one field, but 2 columns are mapped. '
-            'The delimiter looks like ";": set `delimiter: ";"`.\n'
+            '{dir}/a.csv: with the delimiter "," every line is one field, but 2 columns are '
+            'mapped. The delimiter looks like ";": set `delimiter: ";"`.\n'
             "  First line: userId;movieId;x",
             id="wrong delimiter",
         ),
         pytest.param(
             lambda d: write(d / "a.dat", "1::Toy Story: 1\n"),
             {"wanted": ["_c0", "_c1"], "header": False},
-            '{dir}/a.dat: with the delimiter "," every line is one field, but 2 columns are mapped. '
-            'The delimiter looks like "::": set `delimiter: "::"`.\n'
+            '{dir}/a.dat: with the delimiter "," every line is one field, but 2 columns are '
+            'mapped. The delimiter looks like "::": set `delimiter: "::"`.\n'
             "  First line: 1::Toy Story: 1",
             id="wrong delimiter without header",
         ),

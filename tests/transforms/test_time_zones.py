@@ -38,7 +38,7 @@ def results(spark) -> dict[str, list]:
     )
     built = examples(
         events, items, users, follows, interval_end=END, training_window=timedelta(days=365),
-        valid_start=datetime(2026, 11, 1, 8, tzinfo=UTC), test_start=datetime(2026, 11, 2, tzinfo=UTC),
+        valid_start=END - timedelta(hours=40), test_start=END - timedelta(days=1),
         rule=LabelRule(), history=timedelta(days=90), session_gap=timedelta(minutes=30),
         categories={},
     )  # fmt: skip
@@ -51,10 +51,9 @@ def results(spark) -> dict[str, list]:
 @pytest.mark.slow
 def test_results_are_equal_in_another_zone(spark):
     here = results(spark)
+    elsewhere = {"TZ": "America/Los_Angeles", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, __file__],
-        env={**os.environ, "TZ": "America/Los_Angeles", "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True, text=True, check=True,
+        [sys.executable, __file__], env={**os.environ, **elsewhere}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout) == json.loads(json.dumps(here))
     micros = [row[0] for row in here["examples"]]
