@@ -56,7 +56,7 @@ def _head() -> str:
         "of this machine on that day. Made by `python benchmarks/first_run.py demo kuairand "
         f"movielens`.\n\nMachine: {os.cpu_count()} cores ({platform.machine()}), "
         f"{memory:.0f} GiB, no GPU, Python {platform.python_version()}. Peak memory is the "
-        "proportional memory (PSS) of all processes, sampled once a second.\n\n"
+        "proportional memory (PSS) of all processes, sampled every other second.\n\n"
         "Ranking is over the full catalogue without the items a user has met, on the last stretch "
         "of time; intervals are 95 % bootstrap intervals over users."
     )

@@ -6,7 +6,7 @@ import threading
 
 
 class PeakMemory:
-    """Samples the proportional memory (PSS) of this process and all its children, once a second."""
+    """Samples the proportional memory (PSS) of this process and all its children, every other second."""
 
     def __init__(self) -> None:
         self.peak_mb = 0.0
@@ -33,5 +33,5 @@ class PeakMemory:
                 except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended meanwhile
                     continue
             self.peak_mb = max(self.peak_mb, total / 2**20)
-            if self._stop.wait(1.0):
+            if self._stop.wait(2.0):
                 return

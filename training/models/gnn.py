@@ -38,7 +38,7 @@ class LightGCNConfig:
     width: int = 64
     layers: int = 2
     loss: Literal["softmax", "bpr"] = "softmax"
-    temperature: float = 0.15
+    temperature: float = 0.2
     negatives: int = 1
     social_weight: float = 0.0
     epochs: int = 30
