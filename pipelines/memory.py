@@ -6,7 +6,7 @@ import threading
 
 
 class PeakMemory:
-    """Samples the proportional memory (PSS) of this process and all its children, every other second."""
+    """Samples the proportional memory (PSS) of this process and all its children."""
 
     def __init__(self) -> None:
         self.peak_mb = 0.0

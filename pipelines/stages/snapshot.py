@@ -52,6 +52,7 @@ def load_snapshot(context: StageContext) -> Snapshot:
         valid_start=micros(at.valid_start),
         test_start=micros(at.test_start),
         end=micros(at.end),
+        positive_from=context.project.pipeline.features.label.threshold,
     )
 
 

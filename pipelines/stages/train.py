@@ -44,7 +44,6 @@ def run(context: StageContext) -> StageResult:
     if folder.exists():
         shutil.rmtree(folder)
     model.save(folder)
-    positives = int(snapshot.positives(None, snapshot.valid_start).sum())
     version = registry(context.project).register(
         name,
         folder,
@@ -57,15 +56,16 @@ def run(context: StageContext) -> StageResult:
             "interval_end": context.interval.end_text,
             "model_type": options["model"],
         },
-        params={**options["config"], "train_positives": positives, "items": len(model.item_ids)},
-        metrics={},
+        params=options["config"],
+        metrics=model.fit_facts,
         fingerprint=context.fingerprint,
     )
     shutil.rmtree(work)
     return StageResult(
-        f"{name} version {version.version}: {len(model.item_ids):,} items, {positives:,} positives",
+        f"{name} version {version.version}: {len(model.item_ids):,} items, "
+        f"{model.fit_facts['train_positives']:,.0f} positives",
         rows_in=len(snapshot.users),
-        detail={"version": version.version, "items": len(model.item_ids), "positives": positives},
+        detail={"version": version.version, "fit": model.fit_facts},
     )
 
 
