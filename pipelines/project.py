@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,7 +141,7 @@ class Project:
 
     def command(self, verb: str, interval: Interval | None, *arguments: str) -> str:
         """The command line that does something with this pipeline, ready to paste."""
-        words = ["sextant", verb, self.reference, *arguments]
+        words = [_program(), verb, self.reference, *arguments]
         if interval is not None:
             words += ["--at", interval.end_text]
         if self.environment != "local":
@@ -146,6 +149,13 @@ class Project:
         for setting in self.sets:
             words += ["--set", setting]
         return " ".join(shlex.quote(word) for word in words)
+
+
+def _program() -> str:
+    """How to call this program from here: by name, or by path where the PATH lacks it."""
+    if shutil.which("sextant"):
+        return "sextant"
+    return os.path.relpath(Path(sys.executable).with_name("sextant"))
 
 
 def _expand(location: str) -> list[str]:

@@ -43,7 +43,7 @@ _ENVIRONMENT = {
     "TZ": "UTC",
 }
 # These log at INFO what matters to nobody who watches a run.
-_TALKERS = ("great_expectations", "alembic", "mlflow")
+_TALKERS = ("alembic", "mlflow")
 
 
 @dataclass(frozen=True)

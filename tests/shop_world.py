@@ -82,7 +82,8 @@ def environment() -> dict[str, str]:
     """The environment of a command: ours, with the repository on the path."""
     import os
 
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path}
 
 
 def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:

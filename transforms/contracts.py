@@ -10,6 +10,7 @@ Great Expectations passes an empty frame by design, so emptiness is a finding of
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -148,6 +149,8 @@ def _validate(
     from great_expectations.core import ExpectationSuiteValidationResult
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # Its import sets the level to INFO, and a run is no place for its notes on temporary folders.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     source = context.data_sources.add_spark(table, persist=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
 
 
 def test_lint_of_the_repository_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,3 +110,12 @@ def test_schema_is_the_committed_one(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["schema"]) == 0
     committed = ROOT / "configs" / "schemas" / "pipeline.schema.json"
     assert capsys.readouterr().out == committed.read_text()
+
+
+def test_commands_to_paste_name_the_program_by_path_where_the_path_lacks_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    program = os.path.relpath(Path(sys.executable).with_name("sextant"))
+    assert main(["report", "demo", "--set", f"environment.lake={tmp_path}"]) == 0
+    assert f"Next: {program} run demo" in capsys.readouterr().out
