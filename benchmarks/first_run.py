@@ -39,8 +39,10 @@ METRICS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pipelines", nargs="+")
-    parts = [_head()]
-    for name in parser.parse_args().pipelines:
+    parser.add_argument("--note", default="", help="a remark on the circumstances")
+    options = parser.parse_args()
+    parts = [_head(options.note)]
+    for name in options.pipelines:
         project = Project.load(name)
         parts.append(_pipeline(project, report(project)))
     target = find_root() / "docs" / "results" / "first-run.md"
@@ -48,7 +50,7 @@ def main() -> None:
     print(f"Wrote {target}")
 
 
-def _head() -> str:
+def _head(note: str) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         "# First runs\n\n"
@@ -59,6 +61,7 @@ def _head() -> str:
         "proportional memory (PSS) of all processes, sampled every other second.\n\n"
         "Ranking is over the full catalogue without the items a user has met, on the last stretch "
         "of time; intervals are 95 % bootstrap intervals over users."
+        + (f"\n\n{note}" if note else "")
     )
 
 
