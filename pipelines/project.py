@@ -136,7 +136,7 @@ class Project:
                 continue
             for name in sorted(_expand(location)):
                 status = Path(name).stat()
-                facts.append([name, status.st_size, status.st_mtime_ns])
+                facts.append([os.path.relpath(name, self.root), status.st_size, status.st_mtime_ns])
         return digest(facts)
 
     def command(self, verb: str, interval: Interval | None, *arguments: str) -> str:
