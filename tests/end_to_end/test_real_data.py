@@ -1,0 +1,51 @@
+"""The example pipelines on the real data sets, as far as the features."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from shop_world import REPOSITORY, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
+
+SHARED = Path(os.environ.get("SEXTANT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+
+# Pipeline, variable, folder, interval, and rows of its tables, counted from the files by hand:
+# events before the interval's end, less exact repetitions.
+CASES = [
+    pytest.param(
+        "kuairand", "KUAIRAND", "kuairand", "2022-05-06T18:00Z",
+        {"events": 286_352, "items": 7_583, "users": 27_285}, id="kuairand",
+    ),
+    pytest.param(
+        "movielens", "MOVIELENS", "ml-latest-small", "2016-10-01T00:00Z",
+        {"events": 99_710, "items": 9_125, "users": 670}, id="movielens",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pipeline", "variable", "folder", "at", "rows"), CASES)
+def test_an_example_pipeline_reads_its_data(
+    tmp_path: Path, pipeline: str, variable: str, folder: str, at: str, rows: dict[str, int]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "run", pipeline, "--at", at,
+         "--select", "+features", "--set", f"environment.lake={tmp_path / 'lake'}",
+         "--set", f"environment.reports={tmp_path / 'reports'}"],
+        cwd=REPOSITORY,
+        env={**environment(), variable: str(SHARED / folder)},
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lake = tmp_path / "lake" / pipeline
+    found = {table: DeltaTable(lake / table).to_pyarrow_dataset().count_rows() for table in rows}
+    assert found == rows
+    examples = DeltaTable(lake / "examples").to_pyarrow_table(columns=["split", "timestamp"])
+    splits = set(examples["split"].to_pylist())
+    assert splits == {"train", "valid", "test"}
+    assert not DeltaTable(lake / "quarantine").to_pyarrow_dataset().count_rows()
