@@ -198,10 +198,12 @@ def test_an_unreachable_registry_stops_before_publication(shop: Shop) -> None:
     assert served(shop) == before
 
 
-def test_one_user_cannot_be_judged(tmp_path: Path) -> None:
+def test_one_user_who_does_nothing_in_the_test_cannot_be_judged(tmp_path: Path) -> None:
     shop = make_shop(tmp_path)
     header, *rows = shop.events()
-    shop.write_events([header, *[row for row in rows if row[0] == "u00"]])
+    test_start = int(END.timestamp()) - 2 * 24 * 3600
+    early = [row for row in rows if row[0] == "u00" and int(row[2]) < test_start]
+    shop.write_events([header, *early])
     done = shop.sextant("run", "shop", "--at", LAST, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith(
