@@ -49,7 +49,7 @@ class Shop:
             cwd=self.root,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1200,
             env=environment(),
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
