@@ -2,7 +2,7 @@
 
 Run the pipelines first, with the commands that the page names; this only reads their tables.
 
-    python benchmarks/first_run.py demo kuairand movielens
+    python -m benchmarks.first_run demo kuairand movielens
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _head(note: str) -> str:
     return (
         "# First runs\n\n"
         "Three pipelines from nothing to published candidates, one run each, so seconds are those "
-        "of this machine on that day. Made by `python benchmarks/first_run.py demo kuairand "
+        "of this machine on that day. Made by `python -m benchmarks.first_run demo kuairand "
         f"movielens`.\n\nMachine: {os.cpu_count()} cores ({platform.machine()}), "
         f"{memory:.0f} GiB, no GPU, Python {platform.python_version()}. Peak memory is the "
         "proportional memory (PSS) of all processes, sampled every other second.\n\n"

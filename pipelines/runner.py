@@ -194,45 +194,28 @@ class Runner:
         resume = self._project.command("run", interval)
         started_at, start = datetime.now(UTC), time.monotonic()
         memory = PeakMemory()
+
+        def record(status: str, result: StageResult) -> StageRun:
+            seconds = time.monotonic() - start
+            return self._record(
+                context, decision, status, started_at, seconds, memory.peak_mb, result
+            )
+
         try:
             with memory:
                 result = stages.function(step.kind)(context)
         except SextantError as error:
             error.next_command = error.next_command or resume
-            self._record(
-                context,
-                decision,
-                "failed",
-                started_at,
-                time.monotonic() - start,
-                memory.peak_mb,
-                StageResult(str(error)),
-            )
+            record("failed", StageResult(str(error)))
             raise
         except Exception as error:
-            self._record(
-                context,
-                decision,
-                "failed",
-                started_at,
-                time.monotonic() - start,
-                memory.peak_mb,
-                StageResult(f"{type(error).__name__}: {error}"),
-            )
+            record("failed", StageResult(f"{type(error).__name__}: {error}"))
             raise StageError(
                 f"Stage `{step.name}` failed for the interval that ends at {interval.end_text}.\n"
                 f"{_explain(error)}",
                 next_command=resume,
             ) from error
-        return self._record(
-            context,
-            decision,
-            "succeeded",
-            started_at,
-            time.monotonic() - start,
-            memory.peak_mb,
-            result,
-        )
+        return record("succeeded", result)
 
     def _record(
         self,
