@@ -14,12 +14,13 @@ from pipelines.errors import StageError
 from pipelines.graph import SOURCE_TABLES
 from pipelines.intervals import text
 from pipelines.project import Project
+from pipelines.stages.source_frames import typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
-    from pipelines.sources import Collect, Files, TableSource
+    from pipelines.sources import TableSource
 
 
 def run(context: StageContext) -> StageResult:
@@ -61,7 +62,7 @@ def latest_event(project: Project, engines: Engines) -> datetime:
     from transforms.sources import reading
 
     frames = [
-        _typed(engines.spark, project, "events", source)[0]
+        typed(engines.spark, project, "events", source)[0]
         for source in project.pipeline.sources.events
     ]
     latest = F.unix_micros(F.max("timestamp")).alias("latest")
@@ -158,7 +159,7 @@ def _from_files(context: StageContext, start: datetime | None) -> Filled:
     for table in SOURCE_TABLES:
         parts = []
         for source in declared[table]:
-            good, faulty = _typed(spark, context.project, table, source)
+            good, faulty = typed(spark, context.project, table, source)
             parts.append(good)
             bad.append(faulty)
         if not parts:
@@ -181,76 +182,6 @@ def _from_files(context: StageContext, start: datetime | None) -> Filled:
         )
     counted = context.lake.arrow("staged_rejects", columns=["table"])["table"].value_counts()
     return rows, duplicates, {c["values"]: c["counts"] for c in counted.to_pylist()}
-
-
-def _typed(
-    spark: SparkSession, project: Project, table: str, source: TableSource
-) -> tuple[DataFrame, DataFrame]:
-    """The typed rows of one source, and the rows that could not be read."""
-    from transforms import mapping
-
-    columns = {
-        name: mapping.ColumnMap(
-            source=plain["from"],
-            constant=plain["constant"],
-            unit=plain["unit"],
-            scale=plain["scale"],
-            split=plain["split"],
-        )
-        for name, plain in ((n, c.plain()) for n, c in source.columns.mapped().items())
-    }
-    rule = None
-    declared = getattr(source, "event_type", None)
-    if declared is not None:
-        constant = declared.always if not declared.flags else None
-        rule = mapping.EventTypeRule(
-            constant=constant,
-            column=declared.column,
-            map=declared.map,
-            always=None if constant else declared.always,
-            flags=declared.flags,
-        )
-    wanted = [one.source for one in columns.values() if one.source] + (rule.sources if rule else [])
-    frame = _frame(spark, project, source, wanted)
-    good, bad = mapping.map_rows(frame, table, columns, event_type=rule)
-    collect = getattr(source, "collect", None)
-    if collect is not None and collect.tags is not None:
-        good, unread = _with_tags(spark, project, good, collect.tags)
-        bad = bad.unionByName(unread)
-    return good, bad
-
-
-def _with_tags(
-    spark: SparkSession, project: Project, items: DataFrame, collect: Collect
-) -> tuple[DataFrame, DataFrame]:
-    from transforms import mapping
-
-    time = collect.time
-    wanted = [collect.key, collect.from_, *([time.from_] if time else [])]
-    return mapping.collect_lists(
-        items,
-        _frame(spark, project, collect, wanted),
-        "tags",
-        mapping.Collected(
-            key=collect.key,
-            value=collect.from_,
-            time=mapping.ColumnMap(source=time.from_, unit=time.unit) if time else None,
-        ),
-    )
-
-
-def _frame(spark: SparkSession, project: Project, files: Files, wanted: list[str]) -> DataFrame:
-    from transforms.sources import read_source
-
-    return read_source(
-        spark,
-        [project.location(files.path)],
-        format=files.format,
-        delimiter=files.delimiter,
-        header=files.header,
-        null_values=files.null_values,
-        wanted=wanted,
-    )
 
 
 def _implied(context: StageContext, table: str) -> DataFrame:
