@@ -235,6 +235,26 @@ def collect_lists(
     return filled.select(items.columns), bad
 
 
+def collect_vectors(
+    items: DataFrame, rows: DataFrame, target: str, *, key: str, value: str
+) -> tuple[DataFrame, DataFrame]:
+    """Fills a column of vectors from a second source.
+
+    Args:
+        items: Typed items; their `target` is replaced.
+        rows: The second source, one row per item; where an item has several, the least counts.
+        target: Such as `video_embedding`.
+        key: Its column with the item's id.
+        value: Its column with the vector.
+
+    Returns:
+        The items, and the rows that could not be read, as from `map_rows`.
+    """
+    good, bad = map_rows(rows, "items", {"item_id": ColumnMap(key), target: ColumnMap(value)})
+    vectors = good.groupBy("item_id").agg(F.min(target).alias(target))
+    return items.drop(target).join(vectors, "item_id", "left").select(items.columns), bad
+
+
 def deduplicate(df: DataFrame, table: str) -> tuple[DataFrame, Observation]:
     """Makes rows unique.
 
