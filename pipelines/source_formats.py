@@ -41,6 +41,7 @@ _COMPRESSED = (".gz", ".zst", ".bz2")
 OPTIONS = {
     "delimiter": ("csv",),
     "header": ("csv",),
+    "quote": ("csv",),
     "encoding": ("csv", "jsonl"),
     "table": ("jdbc",),
     "query": ("jdbc",),
@@ -117,6 +118,11 @@ class Files(Record):
     )
     header: bool = Field(
         True, description="Whether a CSV file's first line names its columns; else _c0, _c1, ..."
+    )
+    quote: str = Field(
+        '"',
+        max_length=1,
+        description='Around CSV values that hold the delimiter; "" where quotes mean nothing.',
     )
     encoding: Encoding = Field(
         "UTF-8",

@@ -68,6 +68,7 @@ _DELIMITERS = {
 class _Csv:
     delimiter: str
     header: bool
+    quote: str
     encoding: str
 
 
@@ -78,6 +79,7 @@ def read_source(
     format: str,
     delimiter: str = ",",
     header: bool = True,
+    quote: str = '"',
     null_values: Sequence[str] = ("",),
     encoding: str = "UTF-8",
     wanted: Collection[str] = (),
@@ -95,6 +97,8 @@ def read_source(
         format: `csv`, `jsonl`, `parquet`, `delta`, `jdbc` or `npy`.
         delimiter: Between the fields of a CSV line, of one or more characters, or `whitespace`.
         header: Whether each CSV file begins with its column names; else they are `_c0`, `_c1`, ...
+        quote: Around values that hold the delimiter or line breaks, doubled inside them; empty
+            where quotes mean nothing.
         null_values: Texts that mean "no value", in any text column.
         encoding: Of CSV and JSON files.
         wanted: Columns that the mapping uses; values inside others as `user.id`. Parts of paths
@@ -112,7 +116,7 @@ def read_source(
             column is not there.
     """
     named = ", ".join(paths) if database is None else database.named
-    csv = _Csv(delimiter, header, encoding)
+    csv = _Csv(delimiter, header, quote, encoding)
     if format in ("csv", "jsonl", "parquet"):
         df = _read_files(spark, paths, named, format, csv, wanted, files)
     else:
@@ -244,8 +248,9 @@ def _read_csv(spark: SparkSession, paths: Sequence[str], named: str, csv: _Csv) 
         header=csv.header,
         encoding=csv.encoding,
         # A quote inside a quoted field is doubled (RFC 4180), and a field may hold line breaks.
-        escape='"',
-        multiLine=True,
+        quote=csv.quote,
+        escape=csv.quote or '"',
+        multiLine=bool(csv.quote),
         enforceSchema=False,
         columnNameOfCorruptRecord=CORRUPT_ROW,
         recursiveFileLookup=True,

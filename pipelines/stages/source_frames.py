@@ -105,6 +105,7 @@ def frame(
         format=files_of.format,
         delimiter=files_of.delimiter,
         header=files_of.header,
+        quote=files_of.quote,
         null_values=files_of.null_values,
         encoding=files_of.encoding,
         wanted=wanted,
