@@ -148,7 +148,7 @@ def read_pipeline(
     if problems:
         return Draft(None, None, frozenset(Pipeline.model_fields), tuple(problems))
 
-    tree, problems = expand(_merged(layers), _may_expand, required=variables)
+    tree, problems = expand(_merged(layers), _may_expand, required=variables, kept=_is_secret)
     return _check(tree, problems, root)
 
 
@@ -182,7 +182,9 @@ def read_environment(env: str, *, root: Path) -> list[Problem]:
     except SpecError as error:
         return list(error.problems)
     stand_in = parse("pipeline: unnamed\nsources: {demo: {}}", "stand-in")
-    tree, problems = expand(_merged([stand_in, layer]), _may_expand, required=False)
+    tree, problems = expand(
+        _merged([stand_in, layer]), _may_expand, required=False, kept=_is_secret
+    )
     return [problem for problem in _check(tree, problems, root).problems if problem.file == name]
 
 
@@ -262,3 +264,7 @@ def _with_models(tree: Node, models: Node) -> Node:
 
 def _may_expand(path: tuple[Step, ...]) -> bool:
     return path[0] == "environment" or (path[0] == "sources" and path[-1] == "path")
+
+
+def _is_secret(path: tuple[Step, ...]) -> bool:
+    return path[0] == "sources" and path[-1] in ("user", "password")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame
 
-    from pipelines.sources import Files, TableSource
+    from pipelines.source_formats import Files
+    from pipelines.sources import TableSource
 
 _DEMO = digest("demo")
 
@@ -243,7 +244,7 @@ def _stage_whole(context: StageContext, table: str, source: TableSource, *, firs
 def _gathered(source: TableSource) -> list[Files]:
     """The further files from which a source's columns are gathered."""
     collect = getattr(source, "collect", None)
-    return [collect.tags] if collect is not None and collect.tags is not None else []
+    return list(collect.files().values()) if collect is not None else []
 
 
 def _implied(context: StageContext, table: str) -> DataFrame:

@@ -24,7 +24,8 @@ from pipelines.stages.source_frames import listed, typed
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from pipelines.sources import Files, TableSource
+    from pipelines.source_formats import Files
+    from pipelines.sources import TableSource
 
 MANIFEST = "landed_files"
 """Table of the files that have been landed."""

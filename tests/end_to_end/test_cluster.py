@@ -109,9 +109,7 @@ def test_two_workers_make_the_tables_of_one_process(
     select = ["run", "shop", "--at", AT, "--select", "+features"]
     shop.sextant(*select)
     shop.sextant(*select, *own)
-    workers = [
-        len(list((tmp_path / "spark-work").glob(f"app-*/{number}"))) for number in (0, 1)
-    ]
+    workers = [len(list((tmp_path / "spark-work").glob(f"app-*/{number}"))) for number in (0, 1)]
     assert workers == [1, 1], "each worker ran one executor"
     there = shop.root / "lake-of-cluster" / "shop"
     for table in TABLES:
