@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipelines.intervals import text
 from pipelines.records import (
+    Duration,
     Many,
     Record,
     RefusedError,
@@ -235,6 +236,12 @@ class Sources(Record):
     items: ItemSource | None = Field(None, description="What is recommended.")
     users: UserSource | None = Field(None, description="To whom.")
     follows: FollowSource | None = Field(None, description="Who follows whom.")
+    lateness: Duration = Field(
+        "1d",
+        validate_default=True,
+        description="How much older than the interval that reads it an event may be and still join "
+        "its own interval; later ones are quarantined until that interval is run again.",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -29,6 +29,7 @@ from pipelines.sections import (
     Evaluation,
     Features,
     Gate,
+    Maintenance,
     ModelChoice,
     Models,
     Schedule,
@@ -64,6 +65,7 @@ class Pipeline(Record):
     gate: Gate = Field(Gate(), description="What a model must show to become champion.")
     drift: Drift = Field(Drift(), description="When new data counts as different.")
     candidates: Candidates = Field(Candidates(), description="The lists that are published.")
+    maintenance: Maintenance = Field(Maintenance(), description="What keeps the tables small.")
     environment: Environment = Field(Environment(), description="Where everything lives.")
 
     _tree: Node | None = PrivateAttr(None)
