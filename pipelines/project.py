@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,10 +132,16 @@ class Project:
         return f"{self.pipeline.pipeline}.{model}"
 
     def source_digest(self) -> str:
-        """Hash of the names, sizes and times of the source files."""
+        """Hash of the names, sizes and times of the source files.
+
+        A server's database looks different every time: whether it changed, only a query can tell.
+        """
         facts: list[object] = []
         for source in self.pipeline.sources.files():
-            location = self.location(source)
+            location = self.location(source).removeprefix("jdbc:sqlite:")
+            if location.startswith("jdbc:"):
+                facts.append([location, time.time_ns()])
+                continue
             if "://" in location:
                 facts.append(location)
                 continue
@@ -162,11 +170,15 @@ def _program() -> str:
 
 
 def _expand(location: str) -> list[str]:
+    """The files of a path, and perhaps some more: alternatives and named parts match anything."""
     path = Path(location)
-    if path.is_dir():
-        return [str(file) for file in path.rglob("*") if file.is_file()]
-    anchor = Path(path.anchor)
-    return [str(file) for file in anchor.glob(str(path.relative_to(anchor)))]
+    matches = [path]
+    if not path.exists():
+        anchor = Path(path.anchor)
+        pattern = re.sub(r"\{[^}/]*\}", "*", str(path.relative_to(anchor)))
+        matches = list(anchor.glob(pattern))
+    below = [file for match in matches if match.is_dir() for file in match.rglob("*")]
+    return [str(file) for file in [*matches, *below] if file.is_file()]
 
 
 def commit() -> str:
