@@ -19,6 +19,7 @@ _UNIT_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _FIRST_MICROS, _LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 # A text that ends in an offset, or in a zone's name after a time of day.
 _NAMES_ITS_ZONE = r"\d:\d{2}.*([zZ]|[+-]\d{1,2}(:?\d{2})?|[A-Za-z]{3,}(/[A-Za-z_]+)*)\s*$"
+_ENDS_IN_MINUTES = r"^(.*\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2})([^:\d].*)$"
 _ZONE_LETTERS = re.compile(r"[VzOXxZ]")
 _QUOTED = re.compile(r"'[^']*'")
 
@@ -136,9 +137,14 @@ def _timestamp(raw: Column, kind: T.DataType, mapped: ColumnMap) -> Column:
             f"`{mapped.source}` holds numbers, and a time given as a number needs its unit: "
             f"write {{from: {mapped.source}, unit: s}}, or ms, or us."
         )
-    moment = raw.try_cast("timestamp")
+    text = raw.cast("string")
+    # ISO 8601 allows a zone after minutes, Spark after seconds alone.
+    moment = F.coalesce(
+        raw.try_cast("timestamp"),
+        F.regexp_replace(text, _ENDS_IN_MINUTES, "$1:00$2").try_cast("timestamp"),
+    )
     if mapped.zone != "UTC":
-        local = ~raw.cast("string").rlike(_NAMES_ITS_ZONE)
+        local = ~text.rlike(_NAMES_ITS_ZONE)
         moment = F.when(local, _in_zone(moment, mapped.zone)).otherwise(moment)
     return F.when(_sound(F.unix_micros(moment)), moment)
 

@@ -132,6 +132,8 @@ def list_parts(
             database,
             f"SELECT {mark} AS mark, count({cursor}) AS n, count(*) - count({cursor}) AS lacking "
             f"FROM ({database.selection}) AS source_rows{since}",
+            # SQLite's driver takes a column's type from its first row.
+            customSchema="mark STRING, n BIGINT, lacking BIGINT",
         ).collect()[0]
     if found["lacking"]:
         raise SourceError(

@@ -250,17 +250,17 @@ def _read_csv(spark: SparkSession, paths: Sequence[str], named: str, csv: _Csv) 
         # A quote inside a quoted field is doubled (RFC 4180), and a field may hold line breaks.
         quote=csv.quote,
         escape=csv.quote or '"',
-        multiLine=bool(csv.quote),
         enforceSchema=False,
         columnNameOfCorruptRecord=CORRUPT_ROW,
         recursiveFileLookup=True,
     )
     with reading(named):
-        names = reader.csv(list(paths)).columns
+        # With line breaks allowed, Spark would take the names of files for patterns here.
+        names = reader.option("multiLine", False).csv(list(paths)).columns
     if not names:
         raise SourceError(f"{named}: the file is empty; it lacks even a header line.")
     fields = [StructField(name, StringType()) for name in [*names, CORRUPT_ROW]]
-    df = reader.schema(StructType(fields)).csv(list(paths))
+    df = reader.schema(StructType(fields)).option("multiLine", bool(csv.quote)).csv(list(paths))
     if names[0].startswith("\ufeff"):
         clean = {names[0]: names[0].removeprefix("\ufeff")}
         df = df.select(*[F.col(quoted(n)).alias(clean.get(n, n)) for n in df.columns], "_metadata")

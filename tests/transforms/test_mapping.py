@@ -39,6 +39,8 @@ def instants(rows):
         ("string", "iso", "2026-01-05T07:30:00.123456Z", T0),
         ("string", None, "2026-01-05 07:30:00.123456", T0),
         ("string", "iso", "2026-01-05T09:30:00.123456+02:00", T0),
+        ("string", "iso", "2026-01-05T09:30+02:00", T0.replace(second=0, microsecond=0)),
+        ("string", "iso", "2026-01-05T07:30Z", T0.replace(second=0, microsecond=0)),
         ("string", "iso", "2026-01-05", datetime(2026, 1, 5, tzinfo=UTC)),
         ("date", None, date(2026, 1, 5), datetime(2026, 1, 5, tzinfo=UTC)),
         ("timestamp", None, T0, T0),
