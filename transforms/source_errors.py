@@ -83,10 +83,20 @@ def reading(what: str) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        text = _read_failure(str(error), what)
+        text = _read_failure("\n".join([str(error), *_causes(error)]), what)
         if text is None:
             raise
         raise SourceError(text) from error
+
+
+def _causes(error: Exception) -> list[str]:
+    """What Java says of the causes; Spark's own message often lacks them."""
+    cause = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    found = []
+    while cause is not None:
+        found.append(str(cause.toString()))
+        cause = cause.getCause()
+    return found
 
 
 def _read_failure(error: str, what: str) -> str | None:

@@ -58,7 +58,7 @@ def test_json_lines_keep_every_value_as_written(spark, tmp_path):
         ("007", "9007199254740993", '{"vip":true}', '["a","b"]', None, None, None),
         ("1.1", None, None, None, None, "é", None),
         ("2", "x", None, None, "dotted", None, None),
-        (None, None, None, None, None, None, '{"id": 3, "user": 5}'),
+        ("3", None, None, None, None, None, '{"id": 3, "user": 5}'),
         (None, None, None, None, None, None, "{broken"),
     ]
     assert df.columns == [*wanted, CORRUPT_ROW]
