@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DecimalType
 
-from transforms.source_errors import SourceError, reading, suggestion
+from transforms.source_errors import SourceError, quoted, reading, suggestion
 from transforms.source_files import SourceFile
 
 _DRIVERS = {"sqlite": "org.sqlite.JDBC", "postgresql": "org.postgresql.Driver"}
@@ -77,9 +79,7 @@ def read_database(
     with reading(database.named):
         df = _load(spark, database, query)
         if database.kind != "sqlite":
-            return df
-        if not df.columns:
-            return df
+            return _with_plain_numerics(df)
         texts = ", ".join(
             f"CASE typeof({name}) WHEN 'real' THEN printf('%!.17g', {name}) "
             f"ELSE CAST({name} AS TEXT) END AS {name}"
@@ -89,6 +89,17 @@ def read_database(
         return _load(
             spark, database, f"SELECT {texts} FROM ({query}) AS source_texts", customSchema=schema
         )
+
+
+def _with_plain_numerics(df: DataFrame) -> DataFrame:
+    """Writes `numeric` without a scale, which Spark gives 18 decimals, as the text it was: `7`."""
+    loose = [field.name for field in df.schema.fields if field.dataType == DecimalType(38, 18)]
+    return df.withColumns(
+        {
+            name: F.regexp_replace(F.col(quoted(name)).cast("string"), r"\.?0+$", "")
+            for name in loose
+        }
+    )
 
 
 def list_parts(

@@ -37,7 +37,7 @@ models: [popularity]
 """
 TABLE = """
 CREATE TABLE "Log" (
-    id bigserial, customer uuid, sku bigint, at timestamptz, local timestamp, stars numeric(3,1),
+    id bigserial, customer uuid, sku numeric, at timestamptz, local timestamp, stars numeric(3,1),
     shown boolean, kind text
 );
 INSERT INTO "Log" (customer, sku, at, local, stars, shown, kind) VALUES
