@@ -114,7 +114,7 @@ def test_defaults_are_these():
                 "new_user_share": 0.05, "new_item_share": 0.15, "exploration": 0.15,
                 "in_network_share": 0.6, "vectors": True,
             },
-            "events": [], "items": None, "users": None, "follows": None,
+            "events": [], "items": None, "users": None, "follows": None, "lateness": "1d",
         },
         "contracts": {
             name: [name]
@@ -149,6 +149,7 @@ def test_defaults_are_these():
         "candidates": {
             "k": 50, "blend": None, "active_within": "30d", "similar_items": 20, "batch": 1024,
         },
+        "maintenance": {"intervals": 120, "files": 16, "versions": "7d"},
         "environment": {
             "lake": "lake", "reports": "reports",
             "mlflow": {
