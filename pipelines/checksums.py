@@ -42,6 +42,13 @@ def is_sound(file: Path) -> bool:
     return list(_checksums(file)) == list(struct.unpack(f">{count}I", content[8:]))
 
 
+def drop_strays(folder: Path) -> None:
+    """Remove the checksums of files that are no more."""
+    for beside in folder.glob(".*.crc"):
+        if not beside.with_name(beside.name[1:].removesuffix(".crc")).exists():
+            beside.unlink()
+
+
 def _beside(file: Path) -> Path:
     return file.with_name(f".{file.name}.crc")
 

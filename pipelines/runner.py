@@ -22,11 +22,11 @@ from pipelines import stages
 from pipelines.context import Engines, StageContext, StageResult
 from pipelines.digests import digest
 from pipelines.disk import explain, explained, require_writable
-from pipelines.errors import SextantError, StageError
+from pipelines.errors import FencedError, SextantError, StageError
 from pipelines.graph import Step
 from pipelines.intervals import Interval, interval_ending, last_whole_interval, parse_moment
 from pipelines.lake import Lake
-from pipelines.locks import hold
+from pipelines.locks import Claim, hold, lease_seconds
 from pipelines.memory import PeakMemory
 from pipelines.plan import Decision, Planner
 from pipelines.project import Project, commit
@@ -73,13 +73,15 @@ class Runner:
     def __init__(self, project: Project, progress: Callable[[str], None]) -> None:
         self._project = project
         self._progress = progress
+        self._held = ExitStack()
+        self._claims: list[Claim] = []
         self.lake = Lake(
-            project.location(project.pipeline.environment.lake), project.pipeline.pipeline
+            project.location(project.pipeline.environment.lake),
+            project.pipeline.pipeline,
+            self._claims,
         )
         self.history = RunHistory(self.lake)
-        self._held = ExitStack()
-        self._locks: list[Path] = []
-        self.engines = Engines(project, self._locks)
+        self.engines = Engines(project, self._claims)
         os.environ.update(_ENVIRONMENT)
         for talker in _TALKERS:
             logging.getLogger(talker).setLevel(logging.WARNING)
@@ -110,7 +112,7 @@ class Runner:
             noted = json.loads(note.read_text())
             if noted["sources"] == sources:
                 return datetime.fromisoformat(noted["latest"])
-        latest = latest_event(self._project, self.engines)
+        latest = latest_event(self._project, self.engines, self.lake)
         if note is not None:
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(json.dumps({"sources": sources, "latest": latest.isoformat()}))
@@ -187,9 +189,9 @@ class Runner:
         if folder is None:
             return
         lock = folder / ".locks" / f"{what}.lock"
-        if lock not in self._locks:
-            self._held.enter_context(hold(lock, holder))
-            self._locks.append(lock)
+        if all(claim.path != lock for claim in self._claims):
+            claim = self._held.enter_context(hold(lock, holder, lease=lease_seconds()))
+            self._claims.append(claim)
 
     def _execute(self, step: Step, interval: Interval, decision: Decision) -> StageRun:
         context = StageContext(
@@ -219,6 +221,8 @@ class Runner:
         try:
             with memory:
                 result = stages.function(step.kind)(context)
+        except FencedError:
+            raise  # What is recorded now is another attempt's business.
         except SextantError as error:
             error.next_command = error.next_command or resume
             with suppress(StageError):  # a full disk takes no record either; the first error counts
