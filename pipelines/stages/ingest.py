@@ -90,12 +90,7 @@ def _world(project: Project) -> Any:
 
     demo = project.pipeline.sources.demo
     assert demo is not None
-    return DemoWorld(
-        DemoConfig(
-            **{name: getattr(demo, name) for name in type(demo).model_fields},
-            seed=project.pipeline.seed,
-        )
-    )
+    return DemoWorld(DemoConfig(**demo.settings(), seed=project.pipeline.seed))
 
 
 def _from_demo(context: StageContext, start: datetime | None) -> Filled:

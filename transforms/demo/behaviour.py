@@ -5,9 +5,10 @@ days is kept in `Behaviour`: the pairs already shown, the interest of each user'
 the follows made so far. Nothing looks ahead: the sessions of a day never depend on what comes after
 it. Nor does a user's day depend on other users, so blocks can be simulated in any order.
 
-Users are counted within their block. Shapes: V users, N items, M niches, F follow edges, S sessions,
-B impressions, E events.
+Users are counted within their block. Shapes: V users, N items, M niches, F follow edges,
+S sessions, B impressions, E events.
 """
+# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -127,7 +127,7 @@ def build_catalogue(config: DemoConfig, people: Population) -> Catalogue:
     niche_N = np.empty(count, dtype=np.int64)
     for first in range(0, count, BLOCK_SIZE):  # a row of tastes per item at once is too much
         some = slice(first, first + BLOCK_SIZE)
-        taste_WM = people.author_tastes_AM[author_N[some]]
+        taste_WM = people.author_tastes[author_N[some]]
         niche_N[some] = draw_rows(taste_WM + 0.1 / NICHE_COUNT, uniform_N[some])
     share_N = rng.uniform(0.65, 1.0, count)
     # The remainder goes to one other topic, never to the main one again.

@@ -8,7 +8,7 @@ fill, C candidates for one impression.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt

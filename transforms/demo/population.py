@@ -161,8 +161,8 @@ class Population:
         return self._kept
 
     @cached_property
-    def author_tastes_AM(self) -> FloatArray:
-        """Tastes of the authors before the drift."""
+    def author_tastes(self) -> FloatArray:
+        """Tastes of the authors before the drift, (A, M)."""
         tastes_AM = np.empty((len(self.authors_A), NICHE_COUNT))
         for index in range(self.block_count):
             users = self._users_of(index)
@@ -193,7 +193,12 @@ class Population:
         # Of equal edges the earliest counts.
         first_F = order_F[np.unique(edge_F[order_F], return_index=True)[1]]
         return UserBlock(
-            index, self._users_of(index).start, taste_VM, after_VM, edge_F[first_F], since_F[first_F]
+            index,
+            self._users_of(index).start,
+            taste_VM,
+            after_VM,
+            edge_F[first_F],
+            since_F[first_F],
         )
 
     def _draw_tastes(self, index: int) -> FloatArray:
@@ -271,7 +276,7 @@ class Population:
     def _rising(self) -> tuple[np.random.Generator, IntArray]:
         """The generator of the drift, and the niches of topics among the better stocked half."""
         rng = deepcopy(self._drift_rng)
-        main_topic_A = topic_shares(self.author_tastes_AM).argmax(axis=1)
+        main_topic_A = topic_shares(self.author_tastes).argmax(axis=1)
         stock_K = np.bincount(main_topic_A, weights=self.output_A, minlength=TOPIC_COUNT)
         stocked = np.argsort(-stock_K, kind="stable")[: TOPIC_COUNT // 2]
         rising = rng.choice(stocked, RISING_TOPICS, replace=False)
@@ -284,7 +289,7 @@ class Population:
 
     @cached_property
     def _authors_by_topic(self) -> GroupedWeights:
-        main_topic_A = topic_shares(self.author_tastes_AM).argmax(axis=1)
+        main_topic_A = topic_shares(self.author_tastes).argmax(axis=1)
         return Grouping.build(main_topic_A, TOPIC_COUNT).weigh(self.output_A)
 
 

@@ -111,9 +111,7 @@ def item_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the items in order of creation; columns as in `ITEM_SCHEMA`."""
     ids, user_ids = numbered("i", len(items)), numbered("u", len(people))
-    embedders = {
-        f"{name}_embedding": Embedder(config, items, name) for name in VECTOR_WIDTHS
-    }
+    embedders = {f"{name}_embedding": Embedder(config, items, name) for name in VECTOR_WIDTHS}
     for block, words in zip(items.blocks(), compose_words(config, items), strict=True):
         some = ids[block]
         kinds = [MEDIA_TYPES[code] for code in items.media_N[block].tolist()]

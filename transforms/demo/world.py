@@ -205,9 +205,7 @@ class DemoWorld:
                 rows = slice(*np.searchsorted(events.timestamp_E, [first, last]).tolist())
                 if rows.start < rows.stop:
                     block = self._people.block(index)
-                    yield event_batch(
-                        day, events, rows, people=self._people, block=block, ids=ids
-                    )
+                    yield event_batch(day, events, rows, people=self._people, block=block, ids=ids)
 
     def _days_before(self, end: int) -> int:
         """Return the number of days that begin before `end` (µs)."""
