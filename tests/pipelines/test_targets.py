@@ -53,7 +53,9 @@ def test_every_table_has_one_writer_that_comes_before_its_readers(demo: Project)
     [
         pytest.param("gate", ["gate"], id="one"),
         pytest.param(
-            "evaluate+", ["evaluate", "gate", "candidates", "drift", "publish", "maintain"], id="down"
+            "evaluate+",
+            ["evaluate", "gate", "candidates", "drift", "publish", "maintain"],
+            id="down",
         ),
         pytest.param("+user_features", ["ingest", "validate", "user_features"], id="up"),
         pytest.param(
