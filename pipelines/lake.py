@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from pipelines.checksums import drop_strays, is_sound, seal
 from pipelines.errors import StageError
 from pipelines.locks import Claim, hold
 
@@ -101,16 +103,32 @@ class Lake:
         expression = None
         for condition in conditions:
             expression = condition if expression is None else expression & condition
-        return found.to_pyarrow_dataset().to_table(
-            columns=list(columns) if columns is not None else None, filter=expression
-        )
+        dataset = found.to_pyarrow_dataset()
+        wanted = list(columns) if columns is not None else None
+        fragments = list(dataset.get_fragments(filter=expression))
+        for fragment in fragments:
+            self._require_sound(table, fragment)
+        try:
+            return dataset.to_table(
+                columns=wanted, filter=expression, fragment_scan_options=_checked()
+            )
+        except OSError as error:  # it does not name the file
+            for fragment in fragments:
+                try:
+                    fragment.to_table(columns=wanted, fragment_scan_options=_checked())
+                except OSError:
+                    raise self._damaged(table, self._file(table, fragment), error) from error
+            raise
 
     def count(self, table: str) -> int:
         """How many rows a table holds, from its log."""
         found = self._open(table)
         if found is None:
             raise self._missing(table)
-        rows: int = found.to_pyarrow_dataset().count_rows()
+        dataset = found.to_pyarrow_dataset()
+        for fragment in dataset.get_fragments():
+            self._require_sound(table, fragment)
+        rows: int = dataset.count_rows()
         return rows
 
     def replace_interval(
@@ -133,7 +151,7 @@ class Lake:
     def replace_range(
         self,
         table: str,
-        rows: DataFrame | pa.Table,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
         column: str,
         start: datetime | None,
         end: datetime,
@@ -143,7 +161,7 @@ class Lake:
         import pyarrow as pa
 
         with self._writing(table):
-            if isinstance(rows, pa.Table):
+            if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
                 predicate = f"{column} < '{_iso(end)}'"
                 if start is not None:
                     predicate += f" AND {column} >= '{_iso(start)}'"
@@ -185,12 +203,20 @@ class Lake:
             version = io.replace_quarantine(rows, path, interval_end, start, note)
             return version if late is None else io.append(late, path, note)
 
-    def replace_all(self, table: str, rows: DataFrame | pa.Table, note: Mapping[str, Any]) -> int:
-        """Replace a whole table in one commit; returns its new version."""
+    def replace_all(
+        self,
+        table: str,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
+        note: Mapping[str, Any],
+    ) -> int:
+        """Replace a whole table in one commit; returns its new version.
+
+        A reader's batches are written as they come, so that memory stays bounded.
+        """
         import pyarrow as pa
 
         with self._writing(table):
-            if isinstance(rows, pa.Table):
+            if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
                 return self._write(table, rows, None)
             from transforms import io
 
@@ -202,6 +228,26 @@ class Lake:
 
         with self._writing(table):
             write_deltalake(self.path(table), rows, mode="append", schema_mode="merge")
+            self._seal(table)
+
+    def _require_sound(self, table: str, fragment: Any) -> None:
+        file = self._file(table, fragment)
+        if not self._is_local:
+            return
+        if not file.exists():
+            raise self._damaged(table, file, "it is gone")
+        if not is_sound(file):
+            raise self._damaged(table, file, "its checksum is wrong")
+
+    def _file(self, table: str, fragment: Any) -> Path:
+        return Path(self.path(table)) / unquote(fragment.path)
+
+    def _damaged(self, table: str, file: Path, reason: object) -> StageError:
+        return StageError(
+            f"{file}: this file of the table `{table}` is damaged: {reason}.\n"
+            "  Bring it back from a copy; or remove the folder of the table, then run the stage "
+            "that writes it again."
+        )
 
     def newest_interval(self, table: str) -> datetime | None:
         """The newest ``interval_end`` of a table, from its log; None when it is empty."""
@@ -222,6 +268,7 @@ class Lake:
             return 0
         with self._writing(table):
             done = self._open(table).delete(f"interval_end < '{_iso(interval_end)}'")
+            self._seal(table)
         return int(done["num_deleted_rows"])
 
     def compact(self, table: str, files: int) -> int:
@@ -236,6 +283,7 @@ class Lake:
             fresh = self._open(table)
             done = fresh.optimize.compact(target_size=_SMALL_BYTES)
             fresh.create_checkpoint()
+            self._seal(table)
         return int(done["numFilesRemoved"])
 
     def vacuum(self, table: str, keep: timedelta) -> int:
@@ -246,9 +294,13 @@ class Lake:
                 dry_run=False,
                 enforce_retention_duration=False,
             )
+            if self._is_local:
+                drop_strays(Path(self.path(table)))
         return len(removed)
 
-    def _write(self, table: str, rows: pa.Table, predicate: str | None) -> int:
+    def _write(
+        self, table: str, rows: pa.Table | pa.RecordBatchReader, predicate: str | None
+    ) -> int:
         from deltalake import write_deltalake
 
         # A first write has nothing to replace, and a predicate needs a table to look at.
@@ -256,9 +308,16 @@ class Lake:
             write_deltalake(self.path(table), rows, mode="overwrite", schema_mode="overwrite")
         else:
             write_deltalake(self.path(table), rows, mode="overwrite", predicate=predicate)
+        self._seal(table)
         version = self.version(table)
         assert version is not None
         return version
+
+    def _seal(self, table: str) -> None:
+        """Give each new file its checksums, which `deltalake` does not write."""
+        if self._is_local:
+            for file in Path(self.path(table)).glob("*.parquet"):
+                seal(file)
 
     def _open(self, table: str) -> Any:
         from deltalake import DeltaTable
@@ -303,3 +362,10 @@ def _files(table: Any) -> list[dict[str, Any]]:
 
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _checked() -> Any:
+    """How to read Parquet so that a page whose checksum is wrong is an error."""
+    import pyarrow.dataset as ds
+
+    return ds.ParquetFragmentScanOptions(page_checksum_verification=True)

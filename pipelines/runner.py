@@ -13,13 +13,15 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pipelines import stages
 from pipelines.context import Engines, StageContext, StageResult
 from pipelines.digests import digest
+from pipelines.disk import explain, explained, require_writable
 from pipelines.errors import FencedError, SextantError, StageError
 from pipelines.graph import Step
 from pipelines.intervals import Interval, interval_ending, last_whole_interval, parse_moment
@@ -174,6 +176,16 @@ class Runner:
 
     def _hold(self, what: str, holder: str) -> None:
         folder = self.lake.folder
+        environment = self._project.pipeline.environment
+        require_writable(
+            {"environment.reports": self._project.reports}
+            | ({"environment.lake": folder} if folder else {})
+            | (
+                {}
+                if "://" in environment.mlflow.artifacts
+                else {"environment.mlflow.artifacts": Path(self._project.artifacts)}
+            )
+        )
         if folder is None:
             return
         lock = folder / ".locks" / f"{what}.lock"
@@ -198,10 +210,14 @@ class Runner:
 
         def record(status: str, result: StageResult) -> StageRun:
             seconds = time.monotonic() - start
-            return self._record(
-                context, decision, status, started_at, seconds, memory.peak_mb, result
-            )
+            with explained(self.lake.location):
+                return self._record(
+                    context, decision, status, started_at, seconds, memory.peak_mb, result
+                )
 
+        # Without a record of the attempt, one that is killed after its commit would leave rows
+        # that the last success knows nothing of, and the planner would take them for its own.
+        record("started", StageResult(""))
         try:
             with memory:
                 result = stages.function(step.kind)(context)
@@ -209,13 +225,15 @@ class Runner:
             raise  # What is recorded now is another attempt's business.
         except SextantError as error:
             error.next_command = error.next_command or resume
-            record("failed", StageResult(str(error)))
+            with suppress(StageError):  # a full disk takes no record either; the first error counts
+                record("failed", StageResult(str(error)))
             raise
         except Exception as error:
-            record("failed", StageResult(f"{type(error).__name__}: {error}"))
+            with suppress(StageError):
+                record("failed", StageResult(f"{type(error).__name__}: {error}"))
             raise StageError(
                 f"Stage `{step.name}` failed for the interval that ends at {interval.end_text}.\n"
-                f"{_explain(error)}",
+                f"{explain(error, self.lake.location) or _explain(error)}",
                 next_command=resume,
             ) from error
         return record("succeeded", result)

@@ -180,10 +180,9 @@ def _publish(context: StageContext, good: dict[str, DataFrame], window: Window) 
     from transforms.digest import rows_digest
 
     digests: dict[str, str] = {}
-    last = [
-        run for run in context.history.runs if run.stage == "validate" and run.status == "succeeded"
-    ]
-    content = last[-1].detail["content"] if last else {}
+    # The newest row is this attempt's own. An attempt that was cut off may have replaced a table.
+    *before, _ = [run for run in context.history.runs if run.stage == "validate"]
+    content = before[-1].detail["content"] if before and before[-1].status == "succeeded" else {}
     for table in SOURCE_TABLES[1:]:
         frame = good[table]
         digests[f"{table} before end"] = rows_digest(known(frame, table, context.interval))
