@@ -88,7 +88,9 @@ def latest_event(project: Project, engines: Engines, lake: Lake) -> datetime:
             "No row of the events' files could be read as an event.\n"
             "  Check sources.events.columns, above all the unit of `timestamp`."
         )
-    return from_micros(max(micros))
+    # Times that are spread over a stretch fill it, wherever the last of them fell.
+    stretches = [source.columns.timestamp.spread for source in sources]
+    return max([from_micros(max(micros)), *(one.to for one in stretches if one is not None)])
 
 
 def _world(project: Project) -> Any:
