@@ -157,8 +157,8 @@ class Spread(Record):
     """A stretch of time over which rows without times are spread.
 
     Each row gets a moment of `[from, to)` drawn by the hash of its mapped values: the same row the
-    same moment, in every run. The data counts as whole up to `to`. With it the split by time becomes
-    a split at random; sources with stretches of their own, one after the other, keep a split that
+    same moment, in every run. The data counts as whole up to `to`. The split by time then becomes a
+    split at random; sources with stretches of their own, one after the other, keep a split that
     their files give.
     """
 
