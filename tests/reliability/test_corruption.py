@@ -96,7 +96,8 @@ def test_a_stage_that_reads_a_damaged_table_names_the_file_and_no_traceback(
 ) -> None:
     shop = featured.copy(tmp_path / "shop")
     (file, *_) = sorted((shop.lake / "events").glob("*.parquet"))
-    file.write_bytes(flipped(file.read_bytes(), places(file, 1)[0]))
+    # In the second column, the users, which the stage reads.
+    file.write_bytes(flipped(file.read_bytes(), places(file, 2)[1]))
     with pytest.raises(StageError) as caught:
         shop.run("2026-03-13T00:00Z", "user_features")
     assert str(caught.value) == (
