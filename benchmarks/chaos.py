@@ -51,13 +51,6 @@ class Count:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
-    def add(self, fine: bool, note: str = "") -> None:
-        """Count one."""
-        self.tried += 1
-        self.survived += fine
-        if note:
-            self.notes.append(note)
-
 
 class Chaos:
     """One shop, undisturbed, and what is done to copies of it.
@@ -65,13 +58,17 @@ class Chaos:
     Args:
         folder: Scratch for the copies.
         seed: Of everything random.
+        counts: What was counted so far; each part adds to it.
+        save: Called after each disturbance.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(
+        self, folder: Path, seed: int, counts: list[Count], save: Callable[[Chaos], None]
+    ) -> None:
         from lake_state import DATA_TABLES, RESULTS, rows_hash, state
         from shop_world import correct, make_shop
 
-        self._folder, self._seed = folder, seed
+        self._folder, self._seed, self.counts, self._save = folder, seed, counts, save
         self.partial_reads = self.reads = self.orphans = self.orphans_most = 0
         self.missed: list[str] = []
         self.corrected = make_shop(folder / "corrected")
@@ -82,14 +79,34 @@ class Chaos:
         self.whole = self.featured.copy(folder / "whole")
         self.whole.run(LAST)
         self._data, self._all = DATA_TABLES, RESULTS
-        self._expected = {table: state(self.whole, table) for table in (DATA_TABLES, RESULTS)}
+        self._expected = {some: state(self.whole, some) for some in (DATA_TABLES, RESULTS)}
         self._allowed = {
             table: {rows_hash(self.corrected, table), rows_hash(self.whole, table)}
             for table in RESULTS
         }
 
-    def kill(self, base: Shop, tables: tuple[str, ...], how: Callable[[Shop], str]) -> bool:
-        """Disturb a copy of a shop, run it again, and compare."""
+    def _begin(self, what: str) -> Count:
+        self.counts.append(Count(what))
+        self._begun = time.monotonic()
+        return self.counts[-1]
+
+    def _end(self, name: str, fault: str) -> None:
+        """Count one disturbance; `fault` is empty when the end was as it should be."""
+        count = self.counts[-1]
+        count.tried += 1
+        count.survived += not fault
+        count.seconds = time.monotonic() - self._begun
+        if fault:
+            count.notes.append(f"{name}: {fault}")
+        print(
+            f"{time.strftime('%H:%M:%S')} {count.what}: {name}: {fault or 'fine'}",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._save(self)
+
+    def _kill(self, base: Shop, tables: tuple[str, ...], how: Callable[[Shop], object]) -> str:
+        """Disturb a copy of a shop, run it again, and compare; returns what is wrong then."""
         from kills import Reader
         from lake_state import orphans, state
 
@@ -104,19 +121,19 @@ class Chaos:
             self.partial_reads += len(reader.violations(self._allowed))
             self.orphans += left
             self.orphans_most = max(self.orphans_most, left)
-            return state(shop, tables) == self._expected[tables]
+            found, expected = state(shop, tables), self._expected[tables]
+            other = [table for table in expected if found[table] != expected[table]]
+            return f"other {', '.join(other)}" if other else ""
         finally:
             shutil.rmtree(shop.root)
 
-    def fixed_kills(self, moments: tuple[str, ...]) -> Count:
+    def fixed_kills(self, moments: tuple[str, ...]) -> None:
         """Every stage, at each moment."""
         from kills import run_and_kill, written_tables
 
-        count = Count("kill -9 of every stage at three moments")
+        self._begin(f"kill -9 of each stage at {len(moments)} moments")
         written = written_tables(self.whole)
         for step in self.whole.project().steps:
-            if step.name not in written:
-                continue
             models = step.group in MODEL_GROUPS
             base = self.featured if models else self.corrected
             tables = self._all if models else self._data
@@ -125,22 +142,18 @@ class Chaos:
 
                 def how(
                     shop: Shop, name: str = step.name, at: str = moment, some: Any = selection
-                ) -> str:
+                ) -> None:
                     landed = run_and_kill(shop, name, at, written[name], "--at", LAST, *some)
                     if landed.seen != at:
                         self.missed.append(f"{name}, {at}: {landed.seen}")
-                    return landed.seen
 
-                fine = self.kill(base, tables, how)
-                count.add(fine, "" if fine else f"{step.name}, {moment}: another end")
-                _say(f"{step.name}, {moment}: {'equal' if fine else 'NOT EQUAL'}")
-        return count
+                self._end(f"{step.name}, {moment}", self._kill(base, tables, how))
 
-    def random_kills(self, kills: int) -> Count:
+    def random_kills(self, kills: int) -> None:
         """A whole run, at times drawn from the length of an undisturbed one."""
         from kills import start
 
-        count = Count("kill -9 of a whole run at random times")
+        self._begin("kill -9 of a whole run at random times")
         shop = self.corrected.copy(self._folder / "timed")
         begun = time.monotonic()
         assert start(shop, "run", "shop", "--at", LAST).communicate()
@@ -150,19 +163,16 @@ class Chaos:
         for _ in range(kills):
             delay = chance.uniform(0.0, length)
 
-            def how(shop: Shop, delay: float = delay) -> str:
+            def how(shop: Shop, delay: float = delay) -> None:
                 process = start(shop, "run", "shop", "--at", LAST)
                 time.sleep(delay)
                 process.kill()
                 process.communicate()
-                return ""
 
-            fine = self.kill(self.corrected, self._all, how)
-            count.add(fine, "" if fine else f"after {delay:.1f} s: another end")
-            _say(f"killed after {delay:.1f} of {length:.1f} s: {'equal' if fine else 'NOT EQUAL'}")
-        return count
+            name = f"after {delay:.1f} of {length:.1f} s"
+            self._end(name, self._kill(self.corrected, self._all, how))
 
-    def orders(self, number: int) -> Count:
+    def orders(self, number: int) -> None:
         """Eight intervals in random orders, against the same in order."""
         from lake_state import state
         from shop_world import END, make_shop
@@ -179,24 +189,22 @@ class Chaos:
             shutil.rmtree(shop.root)
             return found
 
-        count = Count(f"{INTERVALS} intervals in a random order")
+        self._begin(f"{INTERVALS} intervals in a random order")
         expected = run_all(list(range(INTERVALS)), "in_order")
         chance = random.Random(self._seed)
         for _ in range(number):
             order = chance.sample(range(INTERVALS), INTERVALS)
             found = run_all(order, "shuffled")
             other = [table for table in expected if found[table] != expected[table]]
-            count.add(not other, f"{order}: {', '.join(other)}" if other else "")
-            _say(f"order {order}: {'equal' if not other else f'other {other}'}")
-        return count
+            self._end(str(order), f"other {', '.join(other)}" if other else "")
 
-    def flips(self, number: int) -> Count:
+    def flips(self, number: int) -> None:
         """One byte at a time, in a file of Spark's and in one of Arrow's."""
         from flips import unseen
 
         from pipelines.lake import Lake
 
-        count = Count("one flipped byte in a table's file")
+        self._begin("one flipped byte in a table's file")
         shop = self.whole
         lake = Lake(str(shop.lake.parent), "shop")
         with shop.runner() as runner:
@@ -218,11 +226,8 @@ class Chaos:
 
                     silent = unseen(file, read, number, self._seed)
                     for turn in range(number):
-                        count.add(turn >= len(silent))
-                    if silent:
-                        count.notes.append(f"{table} read by {reader}: {len(silent)} unseen")
-                    _say(f"flips in {table} read by {reader}: {number - len(silent)} of {number}")
-        return count
+                        fault = "not seen" if turn < len(silent) else ""
+                        self._end(f"{table} read by {reader}, {turn + 1}", fault)
 
 
 def _active(shop: Shop, table: str) -> list[str]:
@@ -257,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20, help="kills at random times")
-    parser.add_argument("--moments", type=int, default=3, help="of each stage, 0 to 3")
+    parser.add_argument("--moments", type=int, default=3, help="to kill each stage at, 0 to 3")
     parser.add_argument("--orders", type=int, default=20)
     parser.add_argument("--flips", type=int, default=24, help="for each table and reader")
     parser.add_argument("--commits", type=int, default=150, help="of each of two processes")
@@ -268,32 +273,29 @@ def main() -> None:
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from kills import MOMENTS
 
+    def save(chaos: Chaos) -> None:
+        if options.report:
+            options.report.write_text(_page(chaos, options))
+
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
-        counts = races(folder, options.commits, options.promotions)
-        chaos = Chaos(folder, options.seed)
-        for part in (
-            lambda: chaos.flips(options.flips),
-            lambda: chaos.orders(options.orders),
-            lambda: chaos.fixed_kills(MOMENTS[: options.moments]),
-            lambda: chaos.random_kills(options.kills),
-        ):
-            begun = time.monotonic()
-            counts.append(part())
-            counts[-1].seconds = time.monotonic() - begun
-            page = _page(chaos, counts, options)
-            if options.report:
-                options.report.write_text(page)
-    print(page)
+        chaos = Chaos(
+            folder, options.seed, races(folder, options.commits, options.promotions), save
+        )
+        chaos.flips(options.flips)
+        chaos.fixed_kills(MOMENTS[: options.moments])
+        chaos.random_kills(options.kills)
+        chaos.orders(options.orders)
+    print(_page(chaos, options))
 
 
-def _page(chaos: Chaos, counts: list[Count], options: argparse.Namespace) -> str:
+def _page(chaos: Chaos, options: argparse.Namespace) -> str:
     rows = [
         f"| {count.what} | {count.tried} | {count.survived} | {count.seconds:.0f} |"
-        for count in counts
+        for count in chaos.counts
         if count.tried
     ]
-    notes = [f"- {count.what}: {note}" for count in counts for note in count.notes]
+    notes = [f"- {count.what}: {note}" for count in chaos.counts for note in count.notes]
     lines = [
         "# Reliability",
         "",
@@ -327,10 +329,6 @@ def _page(chaos: Chaos, counts: list[Count], options: argparse.Namespace) -> str
     if notes:
         lines += ["What went wrong:", "", *notes, ""]
     return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
