@@ -143,7 +143,7 @@ class StageContext:
             table, rows, self.interval.end, self.note
         )
 
-    def replace_all(self, table: str, rows: DataFrame | pa.Table) -> None:
+    def replace_all(self, table: str, rows: DataFrame | pa.Table | pa.RecordBatchReader) -> None:
         """Replace a whole table."""
         self.tables_out[table] = self.lake.replace_all(table, rows, self.note)
 
@@ -154,7 +154,7 @@ class StageContext:
     def replace_range(
         self,
         table: str,
-        rows: DataFrame | pa.Table,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
         column: str,
         start: datetime | None,
         end: datetime,

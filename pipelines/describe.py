@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipelines.contract import RULES, Contract, Rule
+from pipelines.demo_source import Demo
 from pipelines.errors import SpecError, UsageError, closest
 from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
@@ -32,7 +33,7 @@ from pipelines.source_columns import (
     TruthColumn,
 )
 from pipelines.source_formats import FORMATS, INFERRED, OPTIONS, Files
-from pipelines.sources import Demo, Sources
+from pipelines.sources import Sources
 from pipelines.spec import Pipeline
 
 _REPOSITORY = Path(__file__).resolve().parent.parent

@@ -151,7 +151,7 @@ class Lake:
     def replace_range(
         self,
         table: str,
-        rows: DataFrame | pa.Table,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
         column: str,
         start: datetime | None,
         end: datetime,
@@ -161,7 +161,7 @@ class Lake:
         import pyarrow as pa
 
         with self._writing(table):
-            if isinstance(rows, pa.Table):
+            if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
                 predicate = f"{column} < '{_iso(end)}'"
                 if start is not None:
                     predicate += f" AND {column} >= '{_iso(start)}'"
@@ -203,12 +203,20 @@ class Lake:
             version = io.replace_quarantine(rows, path, interval_end, start, note)
             return version if late is None else io.append(late, path, note)
 
-    def replace_all(self, table: str, rows: DataFrame | pa.Table, note: Mapping[str, Any]) -> int:
-        """Replace a whole table in one commit; returns its new version."""
+    def replace_all(
+        self,
+        table: str,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
+        note: Mapping[str, Any],
+    ) -> int:
+        """Replace a whole table in one commit; returns its new version.
+
+        A reader's batches are written as they come, so that memory stays bounded.
+        """
         import pyarrow as pa
 
         with self._writing(table):
-            if isinstance(rows, pa.Table):
+            if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
                 return self._write(table, rows, None)
             from transforms import io
 
@@ -290,7 +298,9 @@ class Lake:
                 drop_strays(Path(self.path(table)))
         return len(removed)
 
-    def _write(self, table: str, rows: pa.Table, predicate: str | None) -> int:
+    def _write(
+        self, table: str, rows: pa.Table | pa.RecordBatchReader, predicate: str | None
+    ) -> int:
         from deltalake import write_deltalake
 
         # A first write has nothing to replace, and a predicate needs a table to look at.

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pipelines.intervals import text
+from pipelines.demo_source import Demo
 from pipelines.records import (
     Duration,
     Many,
     Record,
     RefusedError,
-    Share,
-    Time,
     one_of,
 )
 from pipelines.source_columns import (
@@ -174,51 +171,6 @@ class FollowSource(TableSource):
 
     table: ClassVar[str] = "follows"
     columns: FollowColumns = Field(description="Column of `follows` to source column.")
-
-
-class Demo(Record):
-    """The built-in simulator; it fills all four tables."""
-
-    users: int = Field(2000, ge=50, description="Users at the end of the period.")
-    items: int = Field(1200, ge=100, description="Items at the end of the period.")
-    days: int = Field(28, ge=1, le=3650, description="Length of the period, days.")
-    start: Time = Field(
-        "2026-01-05T00:00Z",
-        validate_default=True,
-        description="Its first instant, a midnight in UTC.",
-    )
-    events_per_user_day: float = Field(
-        6.0, ge=1, le=200, description="Mean number of events of a user on an active day."
-    )
-    drift: Literal["taste", "device", "none"] = Field(
-        "taste", description="What changes at `drift_at`: tastes and devices, devices, or nothing."
-    )
-    drift_at: Time | None = Field(
-        None, description="When; two days before the end of the period when not given."
-    )
-    new_user_share: float = Field(0.05, ge=0, le=0.5, description="Users who join meanwhile.")
-    new_item_share: float = Field(0.15, ge=0, le=0.5, description="Items that come meanwhile.")
-    exploration: Share = Field(0.15, description="Share of impressions drawn at random.")
-    in_network_share: Share = Field(
-        0.60, description="Share of users who only interact with authors they follow."
-    )
-    vectors: bool = Field(True, description="Whether items carry their vectors.")
-
-    @model_validator(mode="after")
-    def _within_the_period(self) -> Self:
-        if self.start.time() != datetime.min.time():
-            raise RefusedError(
-                f"`start` is {text(self.start)}, no midnight in UTC",
-                "Write a date, such as 2026-01-05.",
-            )
-        end = self.start + timedelta(days=self.days)
-        if self.drift_at is not None and not self.start < self.drift_at < end:
-            raise RefusedError(
-                f"`drift_at` is {text(self.drift_at)}, outside the period from {text(self.start)} "
-                f"to {text(end)}",
-                "Write a time inside it, or `drift: none`.",
-            )
-        return self
 
 
 def _as_list(value: object) -> object:

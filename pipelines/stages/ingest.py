@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -95,17 +95,11 @@ def _world(project: Project) -> Any:
 
     demo = project.pipeline.sources.demo
     assert demo is not None
-    return DemoWorld(
-        DemoConfig(
-            **{name: getattr(demo, name) for name in type(demo).model_fields},
-            seed=project.pipeline.seed,
-        )
-    )
+    return DemoWorld(DemoConfig(**demo.settings(), seed=project.pipeline.seed))
 
 
 def _from_demo(context: StageContext, mapping: str) -> dict[str, Any]:
     """Land the simulator's events up to the interval's end; its other tables are made once."""
-    import pyarrow as pa
     from pyspark.sql.pandas.types import to_arrow_schema
 
     from transforms.landing import SOURCE_FILE
@@ -115,18 +109,16 @@ def _from_demo(context: StageContext, mapping: str) -> dict[str, Any]:
     world, lake, end = _world(context.project), context.lake, context.interval.end
     known = landing.manifest(lake, mapping)
     landed_until = landing.latest_of(known.values())
-    schema = to_arrow_schema(struct("events"), timezone="UTC")
     start = world.config.start if landed_until is None else landed_until
     new = 0
     if start < end:
+        schema = to_arrow_schema(
+            struct("events").add(SOURCE_FILE, "string").add("interval_end", "timestamp"),
+            timezone="UTC",
+        )
+        stamp = {SOURCE_FILE: _DEMO, "interval_end": end}
+        rows = _streamed(world.events_batches(start, end), schema, stamp)
         # The simulator is one file that grows: what it holds before a moment never changes.
-        events = _completed(world.events_between(start, end), schema)
-        new = events.num_rows
-        columns = {
-            SOURCE_FILE: pa.array([_DEMO] * new, pa.string()),
-            "interval_end": _ends(end, new),
-        }
-        rows = pa.table({**{name: events[name] for name in events.column_names}, **columns})
         if known:
             context.replace_range("landed_events", rows, "timestamp", start, end)
         else:
@@ -134,43 +126,45 @@ def _from_demo(context: StageContext, mapping: str) -> dict[str, Any]:
             rejects = struct("quarantine").add(SOURCE_FILE, "string")
             empty = to_arrow_schema(rejects, timezone="UTC").empty_table()
             context.replace_all("landed_rejects", empty)
-    makers: dict[str, Callable[[], pa.Table]] = {
-        "items": world.items, "users": world.users, "follows": world.follows
-    }  # fmt: skip
+        new = lake.arrow("landed_events", columns=["interval_end"], interval_end=end).num_rows
+    makers: dict[str, Callable[[], Iterator[pa.RecordBatch]]] = {
+        "items": world.items_batches,
+        "users": world.users_batches,
+        "follows": world.follows_batches,
+    }
     for table, make in makers.items():
         if not known or lake.version(f"staged_{table}") is None:
             schema = to_arrow_schema(struct(table), timezone="UTC")
-            context.replace_all(f"staged_{table}", _completed(make(), schema))
+            context.replace_all(f"staged_{table}", _streamed(make(), schema, {}))
     latest = (max(start, end) - from_micros(0)) // timedelta(microseconds=1)
     landed = landing.LandedFile(_DEMO, "events", 0, "demo", "", None, latest, mapping)
     landing.write_manifest(context, [landed])
-    rows = {table: lake.count(f"staged_{table}") for table in makers}
+    counts = {table: lake.count(f"staged_{table}") for table in makers}
     return {
-        "rows": {"events": new, **rows},
+        "rows": {"events": new, **counts},
         "duplicates": {},
         "rejects": {},
         "files_read": int(new > 0),
     }
 
 
-def _ends(end: datetime, rows: int) -> pa.Array:
+def _streamed(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, constants: Mapping[str, object]
+) -> pa.RecordBatchReader:
+    """Batches with every column of a schema; a column not given is constant, or null."""
     import pyarrow as pa
 
-    return pa.array([end] * rows, pa.timestamp("us", tz="UTC"))
+    def completed() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = [
+                batch.column(field.name).cast(field.type)
+                if field.name in batch.schema.names
+                else pa.array([constants.get(field.name)] * batch.num_rows, field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-
-def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with every column of a table, in its order; those not given are null."""
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            field.name: rows[field.name].cast(field.type)
-            if field.name in rows.column_names
-            else pa.nulls(rows.num_rows, field.type)
-            for field in schema
-        }
-    )
+    return pa.RecordBatchReader.from_batches(schema, completed())
 
 
 def _from_files(context: StageContext, mapping: str) -> dict[str, Any]:

@@ -109,12 +109,13 @@ def test_defaults_are_these():
         "schedule": {"every": "6h", "start": None},
         "sources": {
             "demo": {
+                "preset": None, "scale": 1.0,
                 "users": 2000, "items": 1200, "days": 28, "start": "2026-01-05T00:00Z",
                 "events_per_user_day": 6.0, "drift": "taste", "drift_at": None,
                 "new_user_share": 0.05, "new_item_share": 0.15, "exploration": 0.15,
                 "in_network_share": 0.6, "vectors": True,
             },
-            "events": [], "items": None, "users": None, "follows": None,
+            "events": [], "items": None, "users": None, "follows": None, "lateness": "1d",
         },
         "contracts": {
             name: [name]
@@ -149,6 +150,7 @@ def test_defaults_are_these():
         "candidates": {
             "k": 50, "blend": None, "active_within": "30d", "similar_items": 20, "batch": 1024,
         },
+        "maintenance": {"intervals": 120, "files": 16, "versions": "7d"},
         "environment": {
             "lake": "lake", "reports": "reports",
             "mlflow": {
@@ -158,6 +160,24 @@ def test_defaults_are_these():
             "ray": {"address": None, "workers": 1, "cpus_per_worker": 2, "gpu": False},
         },
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("demo", "users", "items", "events"),
+    [
+        ({"preset": "audience"}, 1_000_000, 100_000, 5.0),
+        ({"preset": "catalogue", "scale": 0.01}, 1_000, 10_000, 20.0),
+        ({"preset": "catalogue", "scale": 0.0001}, 50, 100, 20.0),
+        ({"preset": "audience", "scale": 0.1, "items": 777}, 100_000, 777, 5.0),
+    ],
+)
+def test_a_preset_gives_sizes_that_a_spec_may_change(demo, users, items, events):
+    pipeline = Pipeline.model_validate({"pipeline": "p", "sources": {"demo": demo}})
+    found = pipeline.sources.demo
+    assert (found.users, found.items, found.events_per_user_day) == (users, items, events)
+    assert (found.days, found.vectors) == (28, False)
+    assert not {"preset", "scale"} & set(found.settings())
+    assert type(found).model_validate(found.model_dump(mode="json")) == found
 
 
 def test_a_dump_loads_to_the_same_pipeline(load):
