@@ -20,6 +20,11 @@ from transforms.schemas import EVENT_TYPES, REQUIRED, struct
 from transforms.source_errors import quoted
 from transforms.sources import CORRUPT_ROW, FILE
 
+_USER_IDS = ("user_id", "author_id", "follower_id", "followee_id")
+_IDS = ("event_id", "item_id", *_USER_IDS)
+EVERYBODY = "*"
+"""The user id under which everybody's list is published; no source may use it."""
+
 _EVENT_TYPE, _FLAG_FAULT = "__event_type", "__flag_fault"
 
 
@@ -77,7 +82,8 @@ def map_rows(
 
     Returns:
         `good` with the schema of the table, and `bad` with `table`, `row` (the mapped source
-        columns as JSON) and `rule` (`required:COLUMN`, `parse:COLUMN` or `parse:row`). Both keep
+        columns as JSON) and `rule` (`required:COLUMN`, `parse:COLUMN`, `parse:row`, or
+        `reserved:COLUMN` for the user id `*`). Both keep
         the column `_file` where the source has it.
 
     Raises:
@@ -109,6 +115,11 @@ def map_rows(
             faults.append(F.when(unread, f"parse:{target.name}"))
         if target.name in REQUIRED[table]:
             faults.append(F.when(value.isNull(), f"required:{target.name}"))
+        if target.name in _IDS:
+            # Arrays of texts end an id at a NUL: two ids would become one.
+            faults.append(F.when(value.contains("\0"), f"parse:{target.name}"))
+        if target.name in _USER_IDS:
+            faults.append(F.when(value == EVERYBODY, f"reserved:{target.name}"))
     for name in REQUIRED[table]:
         if name not in columns and not (derived and name == "event_id"):
             faults.append(F.lit(f"required:{name}"))
