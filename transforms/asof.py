@@ -52,6 +52,24 @@ def timeline(
     return rows.withColumn(MARK, F.lit(0)).unionByName(placed, allowMissingColumns=True)
 
 
+def collapse(rows: DataFrame, key: str, columns: Sequence[str], *, before: Column) -> DataFrame:
+    """Adds up the rows that lie before all points, which then need no place of their own in time.
+
+    Args:
+        rows: Columns `key`, `__at` and `columns`, for sums over everything before a point.
+        key: Name of the id.
+        columns: What will be summed.
+        before: µs since 1970; no point asks about an earlier moment.
+
+    Returns:
+        `key`, `__at` and `columns`: one row per id for what lies before, then the other rows.
+    """
+    kept = [key, AT, *columns]
+    old = rows.filter(F.col(AT) < before).groupBy(key).agg(*[F.sum(c).alias(c) for c in columns])
+    old = old.withColumn(AT, F.lit(ALWAYS_MICROS))
+    return old.select(kept).unionByName(rows.filter(F.col(AT) >= before).select(kept))
+
+
 def previous(column: str, key: str) -> Column:
     """Returns the value of the last row before the present one on the time line."""
     before = _forward(key).rowsBetween(Window.unboundedPreceding, -1)
@@ -97,6 +115,10 @@ def sums_at_points(
     summed = line.select(
         key, "as_of", MARK, *[value.alias(f"__sum_{name}") for name, value in running.items()]
     ).filter(F.col(MARK) != 0)
+    if not windowed and not first:  # one mark a point: nothing to put together
+        return summed.select(
+            key, "as_of", *[F.col(f"__sum_{name}").alias(name) for name in lifetime]
+        )
     totals = [F.sum(F.col(f"__sum_{name}") * F.col(MARK)).alias(name) for name in windowed] + [
         F.sum(F.when(F.col(MARK) == 1, F.col(f"__sum_{name}"))).alias(name) for name in lifetime
     ]

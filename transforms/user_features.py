@@ -12,6 +12,9 @@ from transforms.schemas import EVENT_TYPES
 
 _MICROS_PER_DAY = 86_400_000_000
 
+AGEING = ("account_age_days",)
+"""Features that change with time alone, and need neither events nor follows."""
+
 
 def user_features(
     points: DataFrame,

@@ -6,8 +6,12 @@ from pipelines.context import StageContext, StageResult
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``graph_edges``."""
-    from pipelines.stages.frames import label_rule, write_feature_table
+    """Replace the interval of ``graph_edges``.
+
+    Always from all events: interactions fade, so every weight changes with every interval, and so
+    do the similarities of all items near one that was liked.
+    """
+    from pipelines.stages.frames import label_rule, snapshot_result
     from transforms.graph_edges import graph_edges
 
     frame = graph_edges(
@@ -18,4 +22,5 @@ def run(context: StageContext) -> StageResult:
         similar_items=context.project.pipeline.features.similar_items,
         rule=label_rule(context),
     )
-    return write_feature_table(context, "graph_edges", frame, "edges")
+    context.write_interval("graph_edges", frame)
+    return snapshot_result(context, "graph_edges", "edges", None)
