@@ -111,7 +111,7 @@ def equal_to_a_full_build(spark, tmp_path, world: StageWorld, tables, end, sets,
 
 
 # A short history, so that events leave the window within the three days.
-SETS = ("features.history=30h", "features.training_window=48h", "features.sequence_length=5")
+SETS = ("features.history=30h", "features.training_window=54h", "features.sequence_length=5")
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ SETS = ("features.history=30h", "features.training_window=48h", "features.sequen
 def test_interval_by_interval_equals_all_at_once(spark, tmp_path, seed):
     rng = random.Random(100 + seed)
     tables = random_world(seed)
-    ends = sorted(rng.sample([T0 + n * STEP for n in range(2, 12)], 4)) + [T0 + 12 * STEP]
+    ends = [*sorted(rng.sample([T0 + n * STEP for n in range(2, 12)], 4)), T0 + 12 * STEP]
     # Some events are known only one run later; then the range from the first of them is replaced.
     late = {row["event_id"] for row in tables["events"] if rng.random() < 0.05}
     world = StageWorld(spark, tmp_path / "world", SETS)
