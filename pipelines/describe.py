@@ -21,11 +21,24 @@ from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
 from pipelines.records import Option, Record, Scalar
 from pipelines.sections import CONTRACT_TABLES, MODELS
-from pipelines.sources import INFERRED, Demo, Files, Sources
+from pipelines.source_columns import (
+    Column,
+    EventTimeColumn,
+    ListColumn,
+    NumberColumn,
+    PlainColumn,
+    Spread,
+    TimeColumn,
+    TruthColumn,
+)
+from pipelines.source_formats import FORMATS, INFERRED, OPTIONS, Files
+from pipelines.sources import Demo, Sources
 from pipelines.spec import Pipeline
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _WIDTH = 100
+_WIDEST = 30
+"""Of a type; a longer list of choices stands in its description alone."""
 _TYPES = {
     str: "text",
     int: "whole number",
@@ -35,6 +48,17 @@ _TYPES = {
     datetime: "time",
     NoneType: "null",
 }
+
+
+_COLUMNS: dict[str, type[Column]] = {
+    "column": PlainColumn,
+    "event_time_column": EventTimeColumn,
+    "time_column": TimeColumn,
+    "number_column": NumberColumn,
+    "truth_column": TruthColumn,
+    "list_column": ListColumn,
+}
+_OF_ANY_FORMAT = ("path", "format", "null_values")
 
 
 def describe(name: str | None = None, *, root: Path = _REPOSITORY) -> str:
@@ -100,7 +124,8 @@ def _names() -> dict[str, list[str]]:
         "Sections": list(_records(Pipeline)),
         "Stages": [step.name for step in _steps()],
         "Models": list(MODELS),
-        "Source formats": ["csv", "parquet", "demo"],
+        "Source formats": [*FORMATS, "demo"],
+        "Columns of sources": list(_COLUMNS),
         "Contract rules": list(RULES),
         "Contracts": ["contract"],
     }
@@ -189,14 +214,14 @@ def _models(name: str, root: Path) -> Iterator[str]:
 
 
 def _sources(name: str) -> Iterator[str]:
-    if name in ("csv", "parquet"):
-        only_csv = ("delimiter", "header", "null_values")
+    if name in FORMATS:
         fields = {
             key: field
             for key, field in Files.model_fields.items()
-            if name == "csv" or key not in only_csv
+            if name in OPTIONS.get(field.alias or key, FORMATS)
         }
         yield _table(f"Source format {name}, in sources.events, .items, ...", fields)
+        yield _wrapped(FORMATS[name])
     if name == "demo":
         yield _table("Source format demo: the built-in simulator", Demo.model_fields)
     tables = {"events", "items", "users", "follows"}
@@ -205,8 +230,25 @@ def _sources(name: str) -> Iterator[str]:
         assert record is not None
         columns = _inner_record(record.model_fields["columns"].annotation)
         assert columns is not None
-        yield _table(f"Source sources.{name}", record.model_fields)
+        fields = {
+            key: field
+            for key, field in record.model_fields.items()
+            if key in _OF_ANY_FORMAT or key not in Files.model_fields
+        }
+        yield _table(f"Source sources.{name}", fields)
+        yield f"Each format has keys of its own: `describe csv`, or {', '.join(list(FORMATS)[1:])}."
         yield _table(f"Columns sources.{name}.columns", columns.model_fields)
+        yield _wrapped(
+            "A column is given by the name of a source column, or as a mapping when there is more "
+            "to say: {from: NAME, ...}; `describe` explains each kind, such as time_column."
+        )
+    if name in _COLUMNS:
+        record = _COLUMNS[name]
+        doc = inspect.getdoc(record) or ""
+        yield f"{_table(f'Column of kind {name}', record.model_fields)}\n\n{_wrapped(doc)}"
+        if record is EventTimeColumn:
+            yield _table("Its key spread", Spread.model_fields)
+            yield _wrapped(inspect.getdoc(Spread) or "")
 
 
 def _rules(name: str) -> Iterator[str]:
@@ -234,7 +276,7 @@ def _type(annotation: Any) -> str:
     """Write a type in the words of someone who fills in YAML."""
     if annotation == Option:
         return "value or list"
-    if annotation == Scalar:
+    if annotation in (Scalar, str | int | float | bool | None):
         return "value"
     if annotation in _TYPES:
         return _TYPES[annotation]
@@ -242,13 +284,16 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(arguments[0])
     if origin is Literal:
-        return " | ".join(str(argument) for argument in arguments)
+        written = " | ".join(str(argument) for argument in arguments)
+        return written if len(written) <= _WIDEST else "text"
     if origin in (Union, UnionType):
         return " | ".join(dict.fromkeys(_type(argument) for argument in arguments))
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"mapping to {_type(arguments[1])}"
+    if annotation in _COLUMNS.values():
+        return next(name for name, record in _COLUMNS.items() if record is annotation)
     if inspect.isclass(annotation) and issubclass(annotation, Record):
         return "mapping"
     raise AssertionError(f"no words for {annotation}")

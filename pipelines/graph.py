@@ -26,7 +26,8 @@ class Step:
     Args:
         name: Task id in Airflow, DVC and every message, such as ``train_transformer``.
         kind: The function that does it, ``pipelines.stages.<kind>``.
-        group: Task group for display: ``data``, ``features``, ``training`` or ``publication``.
+        group: Task group for display: ``data``, ``features``, ``training``,
+            ``publication`` or ``maintenance``.
         summary: What it does, in a few words.
         needs: Names of the steps that must have succeeded for the same interval.
         reads: Tables it reads.
@@ -65,20 +66,18 @@ def build_steps(
     evaluation = pipeline.evaluation.model_dump(mode="json")
     cuts = {"valid": evaluation["valid"], "test": evaluation["test"]}
     tables = SOURCE_TABLES
-    staged = tuple(f"staged_{table}" for table in tables)
+    landed = (
+        *("landed_events", "landed_rejects"),
+        *(f"staged_{table}" for table in tables if table != "events"),
+    )
     steps = [
         Step(
             name="ingest",
             kind="ingest",
             group="data",
             summary="read the sources, map their columns to typed rows",
-            writes=(*staged, "staged_rejects"),
-            # Which rows must be staged depends on which were validated: by these contracts.
-            options={
-                "sources": pipeline.sources.model_dump(mode="json"),
-                "seed": pipeline.seed,
-                "contracts": {table: contracts[table] for table in tables},
-            },
+            writes=(*landed, "landed_files"),
+            options={"sources": pipeline.sources.model_dump(mode="json"), "seed": pipeline.seed},
         ),
         Step(
             name="validate",
@@ -86,7 +85,7 @@ def build_steps(
             group="data",
             summary="hold the rows against their contracts, keep the good ones",
             needs=("ingest",),
-            reads=(*staged, "staged_rejects"),
+            reads=landed,
             writes=(*tables, "quarantine"),
             options={"contracts": {table: contracts[table] for table in tables}},
         ),
@@ -222,6 +221,15 @@ def build_steps(
             options={
                 "contracts": {table: contracts[table] for table in ("candidates", "similar_items")}
             },
+        ),
+        Step(
+            name="maintain",
+            kind="maintain",
+            group="maintenance",
+            summary="merge small files, drop what is no longer kept",
+            needs=("publish",),
+            options={"maintenance": pipeline.maintenance.model_dump(mode="json")},
+            code=(),
         ),
     ]
     return tuple(steps)

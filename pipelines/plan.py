@@ -84,13 +84,13 @@ class Planner:
         now = fingerprint(step, self._interval, self.inputs(step))
         done = self._history.last_success(step.name, self._interval)
         last = self._history.last(step.name, self._interval)
-        if done is None:
-            reason = "its last attempt failed" if last is not None else "it has not run yet"
-            return Decision(step, True, reason, now)
-        if done.fingerprint != now:
+        if last is None:
+            return Decision(step, True, "it has not run yet", now)
+        if done is not None and done.fingerprint != now:
             return Decision(step, True, "its options, code or inputs changed", now)
         if last is not done:
-            return Decision(step, True, "its last attempt failed", now)
+            ended = "was cut off" if last.status == "started" else "failed"
+            return Decision(step, True, f"its last attempt {ended}", now)
         gone = [table for table in step.writes if self._lake.version(table) is None]
         if gone:
             return Decision(step, True, f"table `{gone[0]}` is gone", now)

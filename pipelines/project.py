@@ -101,6 +101,9 @@ class Project:
 
     def location(self, path: str) -> str:
         """A path of the spec as an absolute path; a URI stays as it is."""
+        prefix = "jdbc:sqlite:"
+        if path.startswith(prefix):
+            return f"{prefix}{(self.root / path.removeprefix(prefix)).resolve()}"
         return path if "://" in path else str((self.root / path).resolve())
 
     @property

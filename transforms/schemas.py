@@ -55,7 +55,9 @@ SCHEMAS: dict[str, str] = {
         diversity_preference double, consent boolean, demographics map<string,string>
     """,
     "follows": "follower_id string, followee_id string, since timestamp",
-    "quarantine": "table string, row string, rule string, interval_end timestamp",
+    "quarantine": """
+        table string, row string, rule string, timestamp timestamp, interval_end timestamp
+    """,
     "user_features": """
         user_id string, interval_end timestamp, account_age_days double,
         total_interactions bigint, avg_session_seconds double, top_interests array<string>,

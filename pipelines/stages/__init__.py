@@ -27,6 +27,7 @@ KINDS = (
     "candidates",
     "drift",
     "publish",
+    "maintain",
 )
 """Every kind of stage; ``run`` of the module of that name does it."""
 

@@ -8,14 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from transforms.mapping import (
-    Collected,
-    ColumnMap,
-    EventTypeRule,
-    collect_lists,
-    deduplicate,
-    map_rows,
-)
+from transforms.mapping import Collected, EventTypeRule, collect_lists, deduplicate, map_rows
+from transforms.parsing import ColumnMap
 from transforms.schemas import struct
 from transforms.sources import CORRUPT_ROW, SourceError
 
