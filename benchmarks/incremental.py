@@ -319,6 +319,15 @@ _HEAD = """# Cost of one more interval
 Made by `benchmarks/incremental.py`: seconds of the feature stages for one more six-hour interval,
 against a full rebuild of the same tables in the same process, and whether the rows are equal
 (by the hash of every value, floats bit by bit).
+
+What is not in proportion to the new events, by definition or by choice:
+
+- `graph_edges` is always built from all events. The weight of an interaction halves every 30 days,
+  so every row changes with every interval; a new like changes the similarities of all items that
+  its item goes with.
+- `user_features`, `item_features` and `sequences` write a row for every id each interval, since a
+  reader of one interval finds all of it there. Only the rows of ids with new events (or events that
+  leave the history) are computed; finding the past of those ids reads some columns of all events.
 """
 
 

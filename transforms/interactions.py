@@ -104,7 +104,7 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         "event_id",
         "event_type",
     )
-    joined = known.groupBy("user_id", "item_id", "timestamp").agg(
+    joined = known.groupBy("user_id", "timestamp", "item_id").agg(
         F.max(best).alias("best"),
         F.max("watch_share").alias("watch_share"),
         *[F.min(name).alias(name) for name in ("position", "device", "location")],
@@ -157,4 +157,6 @@ def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame
 
 def _with_watch_share(events: DataFrame, items: DataFrame) -> DataFrame:
     durations = items.select("item_id", "duration_seconds")
-    return events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())
+    known = events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())
+    # All that follows groups by user and more: one exchange serves it all.
+    return known.repartition("user_id")

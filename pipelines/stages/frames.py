@@ -46,8 +46,19 @@ def label_rule(context: StageContext) -> LabelRule:
     )
 
 
+def write_feature_table(
+    context: StageContext, table: str, frame: DataFrame, noun: str
+) -> StageResult:
+    """Replace the interval of a feature table with rows that are all made anew."""
+    from pyspark.sql import functions as F
+
+    rows = frame.drop("as_of").withColumn("interval_end", F.lit(context.interval.end))
+    context.write_interval(table, rows)
+    return snapshot_result(context, table, noun, None)
+
+
 def snapshot_result(context: StageContext, table: str, noun: str, base: Base | None) -> StageResult:
-    """What a stage says of the interval of a table that it has written."""
+    """What a stage says of the interval of a feature table that it has written."""
     count = context.lake.count(table, interval_end=context.interval.end)
     return StageResult(
         f"{count:,} {noun}",

@@ -11,7 +11,7 @@ def run(context: StageContext) -> StageResult:
     Always from all events: interactions fade, so every weight changes with every interval, and so
     do the similarities of all items near one that was liked.
     """
-    from pipelines.stages.frames import label_rule, snapshot_result
+    from pipelines.stages.frames import label_rule, write_feature_table
     from transforms.graph_edges import graph_edges
 
     frame = graph_edges(
@@ -22,5 +22,4 @@ def run(context: StageContext) -> StageResult:
         similar_items=context.project.pipeline.features.similar_items,
         rule=label_rule(context),
     )
-    context.write_interval("graph_edges", frame)
-    return snapshot_result(context, "graph_edges", "edges", None)
+    return write_feature_table(context, "graph_edges", frame, "edges")

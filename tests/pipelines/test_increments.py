@@ -161,3 +161,64 @@ def test_interval_by_interval_equals_all_at_once(spark, tmp_path, seed):
             equal_to_a_full_build(
                 spark, tmp_path, world, {**known, "events": content}, end, SETS, stages
             )
+
+
+@pytest.mark.slow
+def test_what_makes_examples_be_built_again(spark, tmp_path):
+    window = 54 * HOUR
+    tables = random_world(9)
+    tables["items"] = [row | {"created_at": T0 - DAY} for row in tables["items"]]
+    first, second = T0 + 10 * STEP, T0 + 11 * STEP
+    world = StageWorld(spark, tmp_path / "world", SETS)
+
+    def built(end, world=world):
+        return [
+            (datetime.fromisoformat(a), datetime.fromisoformat(b))
+            for a, b in world.run("examples", end).detail["built"]
+        ]
+
+    world.publish(tables, None, first)
+    assert built(first) == [(first - window, first)]
+    assert built(first) == [], "nothing is new"
+    world.publish({"events": tables["events"]}, first, second)
+    assert built(second) == [(first, second)], "one more interval"
+    world.publish(tables, first, second)
+    assert built(second) == [], "the same rows once more"
+    world.lake.delta("events").optimize.compact()
+    assert built(second) == [], "files were merged"
+    assert built(first - STEP) == [(first - STEP - window, first - window)], "an earlier interval"
+
+    late = {"event_id": "late", "user_id": "u01", "item_id": "i01", "event_type": "like"}
+    late["timestamp"] = first - 90 * timedelta(minutes=1)
+    tables["events"].append(late)
+    world.publish({"events": tables["events"]}, first - STEP, second)
+    hour = (first - 2 * HOUR).replace(minute=0)
+    assert built(second) == [(hour, second)], "from the hour of a late event on"
+
+    [row] = [row for row in tables["items"] if row["item_id"] == "i05"]
+    row["text"] = "other words"
+    world.publish({"events": [], "items": tables["items"]}, second, second + STEP)
+    [(since, _)] = built(second)
+    assert since == max(
+        second - window,
+        min(event["timestamp"] for event in tables["events"] if event["item_id"] == "i05"),
+    ), "from the first event of a changed item on"
+
+    rows = world.rows("examples", second)
+    world.lake.drop_before("examples", second - 4 * STEP)
+    assert built(second) == [(second - window, second - 4 * STEP)], "what retention removed"
+    assert world.rows("examples", second) == rows
+
+    other = StageWorld(spark, tmp_path / "world", (*SETS, "features.session_gap=5m"))
+    assert built(second, other) == [(second - window, second)], "other options"
+    assert built(second) == [(second - window, second)], "and back"
+    assert world.rows("examples", second) == rows
+    longer = StageWorld(spark, tmp_path / "world", (*SETS, "features.training_window=60h"))
+    assert built(second, longer) == [(second - 60 * HOUR, second - window)], "a longer window"
+
+    # Without the files of the former state nobody can say what changed.
+    world.publish({"events": tables["events"]}, first, second)
+    world.lake.delta("events").vacuum(
+        retention_hours=0, enforce_retention_duration=False, dry_run=False
+    )
+    assert built(second) == [(second - window, second)]
