@@ -133,11 +133,11 @@ def build_steps(
             name="examples",
             kind="examples",
             group="features",
-            summary="labelled rows with features as of their event, split by time",
+            summary="labelled rows with features as of their event",
             needs=("validate",),
             reads=("events", "items", "users", "follows"),
             writes=("examples",),
-            options={"features": features, "cuts": cuts},
+            options={"features": features, "every": pipeline.schedule.every},
         ),
         *(
             Step(
@@ -203,7 +203,11 @@ def build_steps(
             summary="compare the interval with the training window",
             needs=("candidates", "evaluate"),
             reads=("examples", "staged_candidates"),
-            options={"drift": pipeline.drift.model_dump(mode="json"), "seed": pipeline.seed},
+            options={
+                "drift": pipeline.drift.model_dump(mode="json"),
+                "cuts": cuts,
+                "seed": pipeline.seed,
+            },
             code=("training",),
         ),
         Step(

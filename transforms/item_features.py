@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -10,6 +11,9 @@ from pyspark.sql import functions as F
 from transforms import asof, text
 
 _MICROS_PER_HOUR = 3_600_000_000
+AGEING = ("item_age_hours",)
+"""Features that change with time alone, and need neither events nor follows."""
+
 _COUNTED = {"views": "view", "likes": "like", "comments": "comment", "shares": "share"}
 
 
@@ -21,6 +25,7 @@ def item_features(
     follows: DataFrame,
     *,
     categories: Mapping[str, str],
+    earliest: datetime | None = None,
 ) -> DataFrame:
     """Computes what is known of items strictly before each point.
 
@@ -45,6 +50,7 @@ def item_features(
         users: Table `users`, for the authors.
         follows: Table `follows`, for the authors.
         categories: From tag to category.
+        earliest: No point asks about an earlier moment; known, it spares work.
 
     Returns:
         One row per distinct point: `item_id`, `as_of` and the features.
@@ -54,6 +60,10 @@ def item_features(
         F.unix_micros("timestamp").alias(asof.AT),
         *[(F.col("event_type") == kind).cast("int").alias(name) for name, kind in _COUNTED.items()],
     )
+    if earliest is not None:
+        counted = asof.collapse(
+            counted, "item_id", list(_COUNTED), before=F.unix_micros(F.lit(earliest))
+        )
     line = asof.timeline(points, counted, "item_id")
     counters = asof.sums_at_points(line, "item_id", lifetime=list(_COUNTED))
 

@@ -82,7 +82,7 @@ SCHEMAS: dict[str, str] = {
     """,
     "examples": """
         interval_end timestamp, event_id string, user_id string, item_id string,
-        event_type string, strength double, label double, timestamp timestamp, split string,
+        event_type string, strength double, label double, timestamp timestamp,
         hour_sin double, hour_cos double, weekday_sin double, weekday_cos double,
         device string, location string, position int, watch_share double,
         user_account_age_days double, user_total_interactions bigint,

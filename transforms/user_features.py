@@ -12,6 +12,9 @@ from transforms.schemas import EVENT_TYPES
 
 _MICROS_PER_DAY = 86_400_000_000
 
+AGEING = ("account_age_days",)
+"""Features that change with time alone, and need neither events nor follows."""
+
 
 def user_features(
     points: DataFrame,
@@ -88,33 +91,34 @@ def user_features(
     line = asof.timeline(
         points, moments.unionByName(edges, allowMissingColumns=True), "user_id", history=history
     )
-    line = line.withColumn("previous_at", asof.previous("event_at", "user_id"))
-    pause = F.col("event_at") - F.col("previous_at")
-    day, last_day = (F.floor(F.col(at) / _MICROS_PER_DAY) for at in ("event_at", "previous_at"))
-    is_event = F.col("event_at").isNotNull()
-    in_session = F.coalesce(pause <= session_gap // timedelta(microseconds=1), F.lit(False))
     line = line.withColumns(
         {
-            "in_session_us": F.when(is_event, F.when(in_session, pause).otherwise(0)),
-            "sessions": F.when(is_event, (~in_session).cast("int")),
-            "days": F.when(is_event, F.coalesce(day != last_day, F.lit(True)).cast("int")),
+            "previous_at": asof.previous("event_at", "user_id"),
+            "following_at": asof.following("event_at", "user_id"),
         }
     )
-    at_edge = ["in_session_us", "sessions", "days"]
+    longest = session_gap // timedelta(microseconds=1)
+    before = F.col("previous_at")
+    inside = ["in_session_us", "sessions", "days"]
+    line = line.withColumns(
+        {
+            f"{prefix}{name}": value
+            for prefix, at in (("", F.col("event_at")), ("first_", F.col("following_at")))
+            for name, value in zip(inside, _since(before, at, longest), strict=True)
+        }
+    )
     sums = asof.sums_at_points(
         line,
         "user_id",
-        windowed=["total_interactions", *counted, *at_edge],
+        windowed=["total_interactions", *counted],
+        after_first=inside,
         lifetime=["follower_count", "following_count"],
-        first=at_edge,
     )
     # The first event of the window opens a session and a day, whatever came before the window.
+    is_active = F.col("total_interactions") > 0
+    opened = {"in_session_us": 0, "sessions": 1, "days": 1}
     sums = sums.withColumns(
-        {
-            "in_session_us": F.col("in_session_us") - F.coalesce("first_in_session_us", F.lit(0)),
-            "sessions": F.col("sessions") + F.coalesce(1 - F.col("first_sessions"), F.lit(0)),
-            "days": F.col("days") + F.coalesce(1 - F.col("first_days"), F.lit(0)),
-        }
+        {name: F.when(is_active, F.col(name) + one).otherwise(0) for name, one in opened.items()}
     )
     profiles = users.select(
         "user_id", "created_at", "trust_score", "interests", "content_type_preferences"
@@ -140,6 +144,19 @@ def user_features(
         "trust_score",
         "follower_count",
         "following_count",
+    )
+
+
+def _since(before: Column, at: Column, longest: int) -> tuple[Column, Column, Column]:
+    """What an event adds, given when the one before it was: µs in session, sessions and days."""
+    in_session = F.coalesce(at - before <= longest, F.lit(False))
+    opens_day = F.coalesce(
+        F.floor(at / _MICROS_PER_DAY) != F.floor(before / _MICROS_PER_DAY), F.lit(True)
+    )
+    return (
+        F.when(at.isNotNull(), F.when(in_session, at - before).otherwise(0)),
+        F.when(at.isNotNull(), (~in_session).cast("int")),
+        F.when(at.isNotNull(), opens_day.cast("int")),
     )
 
 
