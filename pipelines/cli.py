@@ -97,6 +97,19 @@ def _parser() -> argparse.ArgumentParser:
     report = pipeline(command("report", _report, "runs so far: metrics, verdicts, drift, cost"))
     report.add_argument("--json", action="store_true")
 
+    probe = pipeline(
+        command("probe", _probe, "find columns that know the future, in sources and features"),
+        at=True,
+    )
+    probe.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="TABLE.COLUMN",
+        help="pass over a column, such as items.price; repeatable",
+    )
+    probe.add_argument("--json", action="store_true", help="print what was found as JSON")
+
     describe = command("describe", _describe, "options of a stage, model, source or contract rule")
     describe.add_argument("name", nargs="?", metavar="NAME")
 
@@ -256,6 +269,22 @@ def _report(options: argparse.Namespace) -> int:
     found = report(project)
     print(json.dumps(found, indent=2, default=str) if options.json else report_text(found))
     return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from pipelines.errors import ContractError
+    from pipelines.probe import probe, probe_json, probe_text
+    from pipelines.runner import Runner
+
+    project = _project(options)
+    with Runner(project, _progress) as runner:
+        result = probe(project, runner, runner.interval(options.at), allowed=options.allow)
+    print(
+        json.dumps(probe_json(project, result), indent=2)
+        if options.json
+        else probe_text(project, result)
+    )
+    return ContractError.exit_code if result.findings else 0
 
 
 def _describe(options: argparse.Namespace) -> int:
