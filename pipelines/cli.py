@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import EXIT_INTERRUPTED, SextantError, UsageError
@@ -115,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command("schema", _schema, "print the JSON Schema of the spec")
 
-    render = command("render", _render, "write dvc.yaml from the specs")
-    render.add_argument("target", choices=("dvc",))
+    render = command("render", _render, "write what is made from specs and definitions")
+    render.add_argument("target", choices=("dvc", "features"), help="dvc.yaml, or docs/features.md")
     return parser
 
 
@@ -302,13 +302,21 @@ def _schema(_: argparse.Namespace) -> int:
     return 0
 
 
-def _render(_: argparse.Namespace) -> int:
+def _render(options: argparse.Namespace) -> int:
     from pipelines.project import find_root
-    from pipelines.targets.dvc import render
 
-    target = find_root() / "dvc.yaml"
-    target.write_text(render(find_root()))
-    print(f"Wrote {target.relative_to(Path.cwd())}.")
+    root = find_root()
+    if options.target == "dvc":
+        from pipelines.targets.dvc import render
+
+        target, text = root / "dvc.yaml", render(root)
+    else:
+        from pipelines.targets import features
+
+        target, text = root / "docs" / "features.md", features.render()
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(text)
+    print(f"Wrote {os.path.relpath(target)}.")
     return 0
 
 

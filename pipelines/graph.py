@@ -47,7 +47,14 @@ class Step:
 
 
 SOURCE_TABLES = ("events", "items", "users", "follows")
-FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
+FEATURE_STEPS = (
+    "user_features",
+    "item_features",
+    "behaviour",
+    "sequences",
+    "graph_edges",
+    "examples",
+)
 
 
 def build_steps(
@@ -109,6 +116,16 @@ def build_steps(
             reads=("events", "items", "users", "follows"),
             writes=("item_features",),
             options={"categories": features["categories"]},
+        ),
+        Step(
+            name="behaviour",
+            kind="behaviour",
+            group="features",
+            summary="what users did and what was done with items, counted",
+            needs=("validate",),
+            reads=("events", "items", "users"),
+            writes=("user_behaviour", "item_engagement"),
+            options={key: features[key] for key in ("history", "session_gap")},
         ),
         Step(
             name="sequences",

@@ -18,6 +18,7 @@ KINDS = (
     "validate",
     "user_features",
     "item_features",
+    "behaviour",
     "sequences",
     "graph_edges",
     "examples",
