@@ -173,7 +173,7 @@ def _cure(finding: Finding) -> str:
 
 def _examples(project: Project, runner: Runner, interval: Interval) -> pa.Table:
     """The examples before the interval's end, each once, in order of time."""
-    import pyarrow.compute as pc
+    import numpy as np
 
     step = next(step for step in project.steps if step.name == "examples")
     if runner.history.last_success(step.name, interval) is None:
@@ -182,7 +182,8 @@ def _examples(project: Project, runner: Runner, interval: Interval) -> pa.Table:
             next_command=project.command("run", interval, "--select", f"+{step.name}"),
         )
     rows = runner.lake.arrow("examples", before={"timestamp": interval.end})
-    rows = rows.filter(pc.equal(rows["interval_end"], pc.max(rows["interval_end"])))
+    _, first = np.unique(rows["event_id"].to_numpy(zero_copy_only=False), return_index=True)
+    rows = rows.take(first)
     if not rows.num_rows:
         raise StageError(f"There are no examples before {interval.end_text} to judge columns by.")
     return rows.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])

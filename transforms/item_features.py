@@ -34,7 +34,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("category", "Of the tags known by then, the category of the one that `categories` "
             "names first; else the first of the item's own; else `unknown`.", "-", ("FE-26",)),
     Feature("sentiment", "VADER's compound score of title and text, of the first 5,000 "
-            "characters (Hutto and Gilbert 2014); 0 without text.", "-1 to 1", ("FE-27",), "static"),
+            "characters (Hutto and Gilbert 2014); 0 without text.", "-1 to 1", ("FE-27",),
+            "static"),
     Feature("readability", "Flesch reading ease of title and text (Flesch 1948) over 100, cut to "
             "[0, 1]; 0 without words.", "0 to 1", ("FE-28",), "static"),
 )  # fmt: skip
