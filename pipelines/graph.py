@@ -51,6 +51,7 @@ FEATURE_STEPS = (
     "user_features",
     "item_features",
     "behaviour",
+    "modalities",
     "sequences",
     "graph_edges",
     "examples",
@@ -126,6 +127,15 @@ def build_steps(
             reads=("events", "items", "users"),
             writes=("user_behaviour", "item_engagement"),
             options={key: features[key] for key in ("history", "session_gap")},
+        ),
+        Step(
+            name="modalities",
+            kind="modalities",
+            group="features",
+            summary="which media of each item can be used",
+            needs=("validate",),
+            reads=("items",),
+            writes=("item_modalities",),
         ),
         Step(
             name="sequences",

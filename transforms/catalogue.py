@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from transforms import behaviour, item_features, pair_features, user_features
+from transforms import behaviour, item_features, modalities, pair_features, user_features
 from transforms.definitions import Feature
 from transforms.schemas import column_types
 
@@ -64,6 +64,7 @@ TABLES: dict[str, tuple[Feature, ...]] = {
     "item_features": item_features.FEATURES,
     "user_behaviour": behaviour.USER_BEHAVIOUR,
     "item_engagement": behaviour.ITEM_ENGAGEMENT,
+    "item_modalities": modalities.MODALITIES,
     "examples": EXAMPLES,
     "sequences": SEQUENCES,
     "graph_edges": GRAPH_EDGES,
@@ -154,6 +155,7 @@ _TITLES = {
     "item_features": "What is known of an item",
     "user_behaviour": "What a user did",
     "item_engagement": "What was done with an item",
+    "item_modalities": "Which vectors of an item can be used",
     "examples": "Columns of training examples",
     "sequences": "Histories",
     "graph_edges": "Edges of the graph",

@@ -81,6 +81,10 @@ SCHEMAS: dict[str, str] = {
         item_id string, interval_end timestamp, view_count bigint, like_count bigint,
         comment_count bigint, repost_count bigint, total_engagement bigint
     """,
+    "item_modalities": """
+        item_id string, interval_end timestamp, video_embedding_state string,
+        audio_embedding_state string, text_embedding_state string
+    """,
     "sequences": """
         user_id string, interval_end timestamp, item_ids array<string>,
         event_types array<string>, timestamps array<timestamp>, watch_shares array<double>,

@@ -62,6 +62,7 @@ def test_every_table_has_one_writer_that_comes_before_its_readers(demo: Project)
                 "user_features",
                 "item_features",
                 "behaviour",
+                "modalities",
                 "sequences",
                 "graph_edges",
                 "examples",
@@ -80,8 +81,8 @@ def test_an_unknown_selection_says_what_there_is(demo: Project) -> None:
         select(demo.steps, "+gates")
     assert str(caught.value) == (
         "--select +gates: there is no stage or group `gates`. Did you mean `gate`?\n"
-        "  Stages: ingest, validate, user_features, item_features, behaviour, sequences, "
-        "graph_edges, examples, train_popularity, train_item_knn, train_transformer, train_gnn, "
+        "  Stages: ingest, validate, user_features, item_features, behaviour, modalities, "
+        "sequences, graph_edges, examples, train_popularity, train_item_knn, train_transformer, train_gnn, "
         "evaluate, gate, candidates, drift, publish\n"
         "  Groups: data, features, training, publication"
     )
