@@ -48,7 +48,15 @@ class Step:
 
 
 SOURCE_TABLES = ("events", "items", "users", "follows")
-FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
+FEATURE_STEPS = (
+    "user_features",
+    "item_features",
+    "behaviour",
+    "modalities",
+    "sequences",
+    "graph_edges",
+    "examples",
+)
 
 
 def build_steps(
@@ -108,6 +116,25 @@ def build_steps(
             reads=("events", "items", "users", "follows"),
             writes=("item_features",),
             options={"categories": features["categories"]},
+        ),
+        Step(
+            name="behaviour",
+            kind="behaviour",
+            group="features",
+            summary="what users did and what was done with items, counted",
+            needs=("validate",),
+            reads=("events", "items", "users"),
+            writes=("user_behaviour", "item_engagement"),
+            options={key: features[key] for key in ("history", "session_gap")},
+        ),
+        Step(
+            name="modalities",
+            kind="modalities",
+            group="features",
+            summary="which media of each item can be used",
+            needs=("validate",),
+            reads=("items",),
+            writes=("item_modalities",),
         ),
         Step(
             name="sequences",
