@@ -271,4 +271,4 @@ def _may_expand(path: tuple[Step, ...]) -> bool:
 
 
 def _is_secret(path: tuple[Step, ...]) -> bool:
-    return path[0] == "sources" and path[-1] in ("user", "password")
+    return path[0] == "sources" and path[-1] in (*("user", "password", "pseudonym_key"),)
