@@ -48,7 +48,15 @@ class Step:
 
 
 SOURCE_TABLES = ("events", "items", "users", "follows")
-FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
+FEATURE_STEPS = (
+    "user_features",
+    "item_features",
+    "behaviour",
+    "modalities",
+    "sequences",
+    "graph_edges",
+    "examples",
+)
 
 
 def build_steps(
@@ -110,6 +118,25 @@ def build_steps(
             options={"categories": features["categories"]},
         ),
         Step(
+            name="behaviour",
+            kind="behaviour",
+            group="features",
+            summary="what users did and what was done with items, counted",
+            needs=("validate",),
+            reads=("events", "items", "users"),
+            writes=("user_behaviour", "item_engagement"),
+            options={key: features[key] for key in ("history", "session_gap")},
+        ),
+        Step(
+            name="modalities",
+            kind="modalities",
+            group="features",
+            summary="which media of each item can be used",
+            needs=("validate",),
+            reads=("items",),
+            writes=("item_modalities",),
+        ),
+        Step(
             name="sequences",
             kind="sequences",
             group="features",
@@ -133,11 +160,11 @@ def build_steps(
             name="examples",
             kind="examples",
             group="features",
-            summary="labelled rows with features as of their event, split by time",
+            summary="labelled rows with features as of their event",
             needs=("validate",),
             reads=("events", "items", "users", "follows"),
             writes=("examples",),
-            options={"features": features, "cuts": cuts},
+            options={"features": features, "every": pipeline.schedule.every},
         ),
         *(
             Step(
@@ -203,7 +230,11 @@ def build_steps(
             summary="compare the interval with the training window",
             needs=("candidates", "evaluate"),
             reads=("examples", "staged_candidates"),
-            options={"drift": pipeline.drift.model_dump(mode="json"), "seed": pipeline.seed},
+            options={
+                "drift": pipeline.drift.model_dump(mode="json"),
+                "cuts": cuts,
+                "seed": pipeline.seed,
+            },
             code=("training",),
         ),
         Step(

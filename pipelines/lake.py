@@ -74,6 +74,7 @@ class Lake:
         *,
         columns: Sequence[str] | None = None,
         interval_end: datetime | None = None,
+        since: Mapping[str, datetime] | None = None,
         before: Mapping[str, datetime] | None = None,
     ) -> pa.Table:
         """A table, or one interval of it, as an Arrow table.
@@ -82,28 +83,17 @@ class Lake:
             table: Its name.
             columns: Those to read; all by default.
             interval_end: Keep the rows of this interval alone.
+            since: Keep the rows whose time column lies at or after a moment.
             before: Keep the rows whose time column lies strictly before a moment.
 
         Raises:
             StageError: When there is no such table.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         found = self._open(table)
         if found is None:
             raise self._missing(table)
-
-        def moment(value: datetime) -> pa.Scalar:
-            return pa.scalar(value, pa.timestamp("us", tz="UTC"))
-
-        conditions = [pc.field(key) < moment(value) for key, value in (before or {}).items()]
-        if interval_end is not None:
-            conditions.append(pc.field("interval_end") == moment(interval_end))
-        expression = None
-        for condition in conditions:
-            expression = condition if expression is None else expression & condition
         dataset = found.to_pyarrow_dataset()
+        expression = _condition(interval_end, since, before)
         wanted = list(columns) if columns is not None else None
         fragments = list(dataset.get_fragments(filter=expression))
         for fragment in fragments:
@@ -120,15 +110,37 @@ class Lake:
                     raise self._damaged(table, self._file(table, fragment), error) from error
             raise
 
-    def count(self, table: str) -> int:
-        """How many rows a table holds, from its log."""
+    def delta(self, table: str) -> Any:
+        """A table's log as `deltalake.DeltaTable`; None when there is no table."""
+        return self._open(table)
+
+    def files(self, table: str, version: int) -> set[str]:
+        """The data files of one version, by their paths within the table's folder."""
+        import pyarrow as pa
+
         found = self._open(table)
         if found is None:
             raise self._missing(table)
+        found.load_as_version(version)
+        return set(pa.table(found.get_add_actions(flatten=True))["path"].to_pylist())
+
+    def count(
+        self,
+        table: str,
+        *,
+        interval_end: datetime | None = None,
+        since: Mapping[str, datetime] | None = None,
+        before: Mapping[str, datetime] | None = None,
+    ) -> int:
+        """How many rows a table holds; see `arrow` for the conditions."""
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        condition = _condition(interval_end, since, before)
         dataset = found.to_pyarrow_dataset()
-        for fragment in dataset.get_fragments():
+        for fragment in dataset.get_fragments(filter=condition):
             self._require_sound(table, fragment)
-        rows: int = dataset.count_rows()
+        rows: int = dataset.count_rows(filter=condition)
         return rows
 
     def replace_interval(
@@ -369,3 +381,25 @@ def _checked() -> Any:
     import pyarrow.dataset as ds
 
     return ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+
+
+def _condition(
+    interval_end: datetime | None,
+    since: Mapping[str, datetime] | None,
+    before: Mapping[str, datetime] | None,
+) -> Any:
+    """The conditions on times as one Arrow expression; None without any."""
+    from functools import reduce
+    from operator import and_
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def moment(value: datetime) -> Any:
+        return pa.scalar(value, pa.timestamp("us", tz="UTC"))
+
+    conditions = [pc.field(key) < moment(value) for key, value in (before or {}).items()]
+    conditions += [pc.field(key) >= moment(value) for key, value in (since or {}).items()]
+    if interval_end is not None:
+        conditions.append(pc.field("interval_end") == moment(interval_end))
+    return reduce(and_, conditions) if conditions else None

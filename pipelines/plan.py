@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from pipelines.built import holds
 from pipelines.digests import digest
 from pipelines.graph import Step
 from pipelines.intervals import Interval
@@ -92,6 +94,14 @@ class Planner:
         gone = [table for table in step.writes if self._lake.version(table) is None]
         if gone:
             return Decision(step, True, f"table `{gone[0]}` is gone", now)
+        window = done.detail.get("window")
+        if window is not None and not holds(
+            self._lake,
+            step.writes[0],
+            done.detail["recipe"],
+            (datetime.fromisoformat(window[0]), datetime.fromisoformat(window[1])),
+        ):
+            return Decision(step, True, "another run replaced or removed some of its rows", now)
         return Decision(step, False, "up to date", now)
 
     def inputs(self, step: Step) -> dict[str, str]:

@@ -97,6 +97,8 @@ class RunHistory:
         Each run fills from the last such moment, so what is covered is one range without gaps.
         Events that another `mapping` of the sources made do not count: a changed spec loads anew.
         """
+        if self._lake.version("events") is None:  # somebody removed it: nothing is covered
+            return None
         ends = [
             run.interval_end
             for run in self.runs

@@ -62,15 +62,16 @@ def written_tables(shop: Shop) -> dict[str, tuple[str, ...]]:
     }
 
 
-def start(shop: Shop, *arguments: str) -> subprocess.Popen[str]:
-    """Start a command of the product in the shop's folder."""
+def start(shop: Shop, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start a command of the product in the shop's folder, in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines", *arguments],
         cwd=shop.root,
-        env=environment(),
+        env={**environment(), **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 

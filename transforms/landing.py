@@ -8,13 +8,15 @@ growing file can be told from what was there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms.mapping import deduplicate
 from transforms.schemas import columns
+
+_SKEW = timedelta(minutes=5)
 
 SOURCE_FILE = "source_file"
 """Column that names the file a landed row came from."""
@@ -110,3 +112,13 @@ def unknown(events: DataFrame, accepted: DataFrame) -> tuple[DataFrame, int, int
     )
     count = new.count()
     return new, count, total - count
+
+
+def newest() -> Column:
+    """Aggregates the times of events to the newest, µs since 1970.
+
+    Times in the future do not count: one wrong clock would otherwise choose the interval that runs
+    when nobody names one, and every true one would be older than what is served.
+    """
+    at = F.col("timestamp")
+    return F.unix_micros(F.max(F.when(at <= F.lit(datetime.now(UTC) + _SKEW), at)))

@@ -20,6 +20,8 @@ COMMON_SETTINGS: dict[str, str] = {
     # Parquet does not check its own checksums by default; flipped bytes then change sums silently.
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    # Rows that lie together by user need no exchange to be joined by user and moment.
+    "spark.sql.requireAllClusterKeysForCoPartition": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }

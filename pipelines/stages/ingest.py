@@ -56,7 +56,7 @@ def mapping_digest(options: Mapping[str, Any]) -> str:
 
 
 def latest_event(project: Project, engines: Engines, lake: Lake) -> datetime:
-    """The moment up to which the sources hold events.
+    """The moment up to which the sources hold events; events of the future do not count.
 
     Files that were landed are known; only others are read.
 
@@ -67,8 +67,7 @@ def latest_event(project: Project, engines: Engines, lake: Lake) -> datetime:
     if demo is not None:
         end: datetime = _world(project).config.end
         return end
-    from pyspark.sql import functions as F
-
+    from transforms.landing import newest
     from transforms.sources import reading
 
     sources = list(project.pipeline.sources.events)
@@ -81,7 +80,7 @@ def latest_event(project: Project, engines: Engines, lake: Lake) -> datetime:
     if unknown:
         rows, _ = landing.read(engines.spark, project, sources, unknown)
         with reading(_paths(sources)):
-            found.append(rows.agg(F.unix_micros(F.max("timestamp"))).collect()[0][0])
+            found.append(rows.agg(newest()).collect()[0][0])
     micros = [one for one in found if one is not None]
     if not micros:
         raise StageError(

@@ -207,15 +207,15 @@ def write_manifest(context: StageContext, files: Iterable[LandedFile]) -> None:
 
 
 def _latest(context: StageContext, ids: Sequence[str]) -> dict[str, int]:
-    from pyspark.sql import functions as F
+    from transforms.landing import newest
 
     landed = context.read("landed_events")
-    newest = (
+    found = (
         landed.filter(landed["source_file"].isin(list(ids)))
         .groupBy("source_file")
-        .agg(F.unix_micros(F.max("timestamp")).alias("latest"))
+        .agg(newest().alias("latest"))
     )
-    return {row["source_file"]: row["latest"] for row in newest.collect()}
+    return {row["source_file"]: row["latest"] for row in found.collect()}
 
 
 def latest_of(files: Iterable[LandedFile]) -> datetime | None:

@@ -107,6 +107,21 @@ def test_the_index_lists_everything_that_it_describes():
             assert describe(name, root=PROJECT)
 
 
+@pytest.mark.parametrize("name", ["examples.hour_sin", "hour_sin"])
+def test_a_feature(name):
+    assert describe(name) == (
+        "Feature examples.hour_sin: Sine of the time of day (UTC) on a circle.\n"
+        "  type          double\n"
+        "  unit          -1 to 1\n"
+        "  rows          the event\n"
+        "  requirement   FE-38"
+    )
+
+
+def test_a_name_of_explanations_is_its_feature():
+    assert describe("user_age") == describe("examples.user_account_age_days")
+
+
 def test_an_unknown_name():
     with pytest.raises(UsageError) as caught:
         describe("betwen")
