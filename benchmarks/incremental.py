@@ -40,7 +40,7 @@ _STEP = timedelta(hours=6)
 _NEXT = _T0 + timedelta(days=_DAYS)
 _FIRST = _NEXT - _STEP
 _ACTS_PER_SESSION = 8
-_EVENTS_PER_ACT = 1.4
+_EVENTS_PER_ACT = 1.11
 _TIME = pa.timestamp("us", tz="UTC")
 _WORDS = ("tea", "slow", "river", "bright", "dance", "garden", "late", "song", "paper", "sun")
 
@@ -85,10 +85,10 @@ class Log:
         user_S = rng.random(sessions) ** 2 * (0.8 + 0.2 * start_S / (_DAYS * 86_400)) * self.users
         item_A = rng.random(acts) ** 3 * (0.8 + 0.2 * share_A) * self.items
         watched_A = rng.gamma(2.0, 10.0, acts)
-        kind_A = np.where(rng.random(acts) < 0.3, "impression", "view")
+        kind_A = np.where(rng.random(acts) < 0.5, "impression", "view")
         acted = {
             kind: np.flatnonzero(rng.random(acts) < share)
-            for kind, share in (("like", 0.25), ("comment", 0.05), ("share", 0.10))
+            for kind, share in (("like", 0.08), ("comment", 0.01), ("share", 0.02))
         }
         act_E = np.concatenate([np.arange(acts), *acted.values()])
         kind_E = np.concatenate([kind_A, *[np.full(len(at), kind) for kind, at in acted.items()]])
@@ -131,7 +131,7 @@ class Log:
                 "text": " ".join(words[n]),
                 "author_id": f"u{n:08}",
                 "tags": [words[n][0]],
-                "duration_seconds": 30.0,
+                "duration_seconds": 60.0,
                 "created_at": at,
             }
             for n, at in enumerate(created(self.items))

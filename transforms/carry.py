@@ -13,6 +13,16 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+
+def between(frame: DataFrame, column: str, start: datetime, end: datetime) -> DataFrame:
+    """Keeps the rows whose time lies in `[start, end)`."""
+    return frame.filter(_within(F.col(column), start, end))
+
+
+def _within(time: Column, start: datetime, end: datetime) -> Column:
+    return (time >= F.lit(start)) & (time < F.lit(end))
+
+
 _SIDES = ("follower_id", "followee_id")
 
 
@@ -41,9 +51,9 @@ def touched_users(
         Column `user_id`, each user once.
     """
     at = F.col("timestamp")
-    entering = _between(at, base_end, end)
-    leaving = _between(at, base_end - history, end - history)
-    edges = [follows.filter(_between(F.col("since"), base_end, end))]
+    entering = _within(at, base_end, end)
+    leaving = _within(at, base_end - history, end - history)
+    edges = [between(follows, "since", base_end, end)]
     if changed_follows is not None:
         edges.append(changed_follows)
     ids = [events.filter(entering | leaving).select("user_id")]
@@ -81,17 +91,15 @@ def touched_items(
         Column `item_id`, each item once.
     """
     authors = [
-        follows.filter(_between(F.col("since"), base_end, end)).select(
-            F.col("followee_id").alias("author_id")
-        )
+        between(follows, "since", base_end, end).select(F.col("followee_id").alias("author_id"))
     ]
     if changed_follows is not None:
         authors.append(changed_follows.select(F.col("followee_id").alias("author_id")))
     if changed_users is not None:
         authors.append(changed_users.select(F.col("user_id").alias("author_id")))
     ids = [
-        events.filter(_between(F.col("timestamp"), base_end, end)).select("item_id"),
-        items.filter(F.exists("tag_times", lambda time: _between(time, base_end, end))).select(
+        between(events, "timestamp", base_end, end).select("item_id"),
+        items.filter(F.exists("tag_times", lambda time: _within(time, base_end, end))).select(
             "item_id"
         ),
         items.join(F.broadcast(_distinct(authors)), "author_id", "left_semi").select("item_id"),
@@ -119,7 +127,7 @@ def touched_histories(
     Returns:
         Column `user_id`, each user once.
     """
-    ids = [events.filter(_between(F.col("timestamp"), base_end, end)).select("user_id")]
+    ids = [between(events, "timestamp", base_end, end).select("user_id")]
     if changed_items is not None:
         earlier = events.filter(F.col("timestamp") < F.lit(base_end))
         ids.append(
@@ -189,10 +197,6 @@ def carry_histories(
     anew = histories(events.join(ids, "user_id", "left_semi"))
     carried = base.join(ids, "user_id", "left_anti").withColumn("interval_end", F.lit(end))
     return anew.unionByName(carried.select(anew.columns))
-
-
-def _between(column: Column, start: datetime, end: datetime) -> Column:
-    return (column >= F.lit(start)) & (column < F.lit(end))
 
 
 def _distinct(ids: Sequence[DataFrame]) -> DataFrame:

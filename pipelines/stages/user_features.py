@@ -15,16 +15,17 @@ def run(context: StageContext) -> StageResult:
     """Replace the interval of ``user_features``, from an earlier one where one still holds."""
     from pipelines.stages.frames import as_points, snapshot_result
     from pipelines.stages.increments import Plan
-    from transforms.carry import carry_forward, touched_users
+    from transforms.carry import between, carry_forward, touched_users
     from transforms.user_features import AGEING, user_features
 
     options = context.project.pipeline.features
+    end = context.interval.end
     events, users, follows = (context.read(table) for table in ("events", "users", "follows"))
 
     def features(points: DataFrame, events: DataFrame, follows: DataFrame) -> DataFrame:
         return user_features(
             points,
-            events,
+            between(events, "timestamp", end - options.history, end),
             users,
             follows,
             history=options.history,
@@ -42,7 +43,7 @@ def run(context: StageContext) -> StageResult:
             events,
             follows,
             base_end=base.end,
-            end=context.interval.end,
+            end=end,
             history=options.history,
             changed_users=base.changes.rows("users"),
             changed_follows=base.changes.rows("follows"),
