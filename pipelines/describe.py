@@ -21,7 +21,8 @@ from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
 from pipelines.records import Option, Record, Scalar
 from pipelines.sections import CONTRACT_TABLES, MODELS
-from pipelines.sources import INFERRED, Demo, Files, Sources
+from pipelines.demo_source import Demo
+from pipelines.sources import INFERRED, Files, Sources
 from pipelines.spec import Pipeline
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
