@@ -10,6 +10,7 @@ from pipelines.intervals import Interval
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from pipelines.stages.increments import Base
     from transforms.interactions import LabelRule
 
 SINCE = {"events": "timestamp", "items": "created_at", "users": "created_at", "follows": "since"}
@@ -48,18 +49,19 @@ def label_rule(context: StageContext) -> LabelRule:
 def write_feature_table(
     context: StageContext, table: str, frame: DataFrame, noun: str
 ) -> StageResult:
-    """Replace the interval of a feature table."""
+    """Replace the interval of a feature table with rows that are all made anew."""
     from pyspark.sql import functions as F
 
     rows = frame.drop("as_of").withColumn("interval_end", F.lit(context.interval.end))
     context.write_interval(table, rows)
-    count = rows_of(context, table)
-    return StageResult(f"{count:,} {noun}", rows_out=count)
+    return snapshot_result(context, table, noun, None)
 
 
-def rows_of(context: StageContext, table: str) -> int:
-    """How many rows a table now holds for this interval."""
-    rows: int = context.lake.arrow(
-        table, columns=["interval_end"], interval_end=context.interval.end
-    ).num_rows
-    return rows
+def snapshot_result(context: StageContext, table: str, noun: str, base: Base | None) -> StageResult:
+    """What a stage says of the interval of a feature table that it has written."""
+    count = context.lake.count(table, interval_end=context.interval.end)
+    return StageResult(
+        f"{count:,} {noun}",
+        rows_out=count,
+        detail={"from": None if base is None else base.end.isoformat()},
+    )

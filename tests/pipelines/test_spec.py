@@ -86,12 +86,9 @@ def test_a_short_spec_is_whole(load):
     shop = load(SHOP)
     events = shop.sources.events[0]
     assert (events.format, events.delimiter, events.header) == ("csv", ",", True)
-    assert events.columns.mapped()["timestamp"].plain() == {
+    assert events.columns.timestamp.model_dump(exclude_defaults=True) == {
+        "from_": "at",
         "unit": "s",
-        "scale": None,
-        "split": None,
-        "from": "at",
-        "constant": None,
     }
     assert events.event_type.produced() == ("rating",)
     assert shop.sources.items.format == "parquet"
@@ -118,7 +115,7 @@ def test_defaults_are_these():
                 "new_user_share": 0.05, "new_item_share": 0.15, "exploration": 0.15,
                 "in_network_share": 0.6, "vectors": True,
             },
-            "events": [], "items": None, "users": None, "follows": None,
+            "events": [], "items": None, "users": None, "follows": None, "lateness": "1d",
         },
         "contracts": {
             name: [name]
@@ -153,6 +150,7 @@ def test_defaults_are_these():
         "candidates": {
             "k": 50, "blend": None, "active_within": "30d", "similar_items": 20, "batch": 1024,
         },
+        "maintenance": {"intervals": 120, "files": 16, "versions": "7d"},
         "environment": {
             "lake": "lake", "reports": "reports",
             "mlflow": {
@@ -204,16 +202,18 @@ def test_forms_of_a_column():
             "item_id": {"constant": 7},
             "timestamp": {"from": "t", "unit": "ms"},
             "watch_seconds": {"from": "ms", "scale": 0.001},
+            "exploration": {"from": "shown", "true": ["Y", 1, True]},
         }
     )
-    assert {name: column.plain() for name, column in columns.mapped().items()} == {
-        "user_id": {"from": "u", "constant": None, "unit": None, "scale": None, "split": None},
-        "item_id": {"from": None, "constant": 7, "unit": None, "scale": None, "split": None},
-        "timestamp": {"from": "t", "constant": None, "unit": "ms", "scale": None, "split": None},
-        "watch_seconds": {
-            "from": "ms", "constant": None, "unit": None, "scale": 0.001, "split": None,
-        },
-    }  # fmt: skip
+    assert {
+        name: column.model_dump(exclude_defaults=True) for name, column in columns.mapped().items()
+    } == {
+        "user_id": {"from_": "u"},
+        "item_id": {"constant": 7},
+        "timestamp": {"from_": "t", "unit": "ms"},
+        "watch_seconds": {"from_": "ms", "scale": 0.001},
+        "exploration": {"from_": "shown", "true_words": ("Y", "1")},
+    }
 
 
 def test_columns_are_those_of_the_tables():
@@ -234,7 +234,8 @@ def test_columns_are_those_of_the_tables():
     [
         ("a.csv", "csv"), ("a.CSV", "csv"), ("a.csv.gz", "csv"), ("x/*.tsv", "csv"),
         ("ratings.dat", "csv"), ("x/*.parquet", "parquet"), ("/abs/a.parquet", "parquet"),
-        ("s3a://bucket/a.parquet", "parquet"),
+        ("s3a://bucket/a.parquet", "parquet"), ("x/{date}/*.jsonl.zst", "jsonl"),
+        ("a.ndjson", "jsonl"), ("a.json.gz", "jsonl"), ("a.npy", "npy"),
     ],
 )  # fmt: skip
 def test_format_follows_the_suffix(load, path, expected):
@@ -248,7 +249,8 @@ def test_an_unknown_suffix_asks_for_the_format(load):
         "configs/pipelines/shop.yaml:4:3: `sources.events`: `format` is missing\n"
         "  4 |   events:\n"
         "    |   ^\n"
-        "    = Add `format: ...`. csv or parquet; not needed where the path's suffix tells."
+        "    = Add `format: ...`. One of csv, jsonl, parquet, delta, jdbc, npy; not needed where the "
+        "path's suffix tells."
     )
 
 
