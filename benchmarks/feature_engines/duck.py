@@ -75,6 +75,10 @@ def _views(task: Task, end: int, history: int) -> list[str]:
             coalesce(sum(opens) OVER w + 1 - first_value(opens) OVER w, 0) AS sessions,
             coalesce(sum(new_day) OVER w + 1 - first_value(new_day) OVER w, 0) AS days
         FROM steps WINDOW w AS {window}""",
+        f"""user_facts AS SELECT *, coalesce(list_transform(list_sort(list_transform(
+            map_entries(interests), lambda e: {{'falling': -e.value, 'name': e.key}})),
+            lambda e: e.name)[1:{INTERESTS}], []) AS top_interests
+        FROM raw_users""",
         """followers AS SELECT user_id, us,
             sum(n) OVER (PARTITION BY user_id ORDER BY us ROWS UNBOUNDED PRECEDING) AS n
         FROM (SELECT followee_id AS user_id, epoch_us(since) AS us, count(*) AS n
@@ -146,13 +150,11 @@ def _user_features(task: Task, end: int, history: int) -> str:
         FROM raw_users u LEFT JOIN windowed w USING (user_id)
         WHERE epoch_us(u.created_at) < {end})
     SELECT s.user_id, {_profile(str(end), history)},
-        coalesce(list_transform(list_sort(list_transform(map_entries(u.interests),
-            lambda e: {{'falling': -e.value, 'name': e.key}})), lambda e: e.name)
-            [1:{INTERESTS}], []) AS top_interests,
+        u.top_interests,
         CASE WHEN s.total > 0 THEN list_filter([{shares}], lambda e: e.value > 0) ELSE [] END
             AS engagement_patterns,
         coalesce(map_entries(u.content_type_preferences), []) AS content_preferences
-    FROM s JOIN raw_users u USING (user_id)
+    FROM s JOIN user_facts u USING (user_id)
     ASOF LEFT JOIN followers fr ON s.user_id = fr.user_id AND s.us > fr.us
     ASOF LEFT JOIN following fg ON s.user_id = fg.user_id AND s.us > fg.us"""
 
@@ -208,28 +210,30 @@ def _examples(task: Task) -> str:
             min(location) AS location
         FROM rated GROUP BY user_id, item_id, us),
     of_user AS (
-        SELECT s.user_id, s.us, {_profile("s.us", history)}
-        FROM user_past s LEFT JOIN raw_users u USING (user_id)
+        SELECT s.user_id, s.us, {_profile("s.us", history)},
+            list_distinct(list_transform(u.top_interests, lambda x: lower(x))) AS wanted
+        FROM user_past s LEFT JOIN user_facts u USING (user_id)
         ASOF LEFT JOIN followers fr ON s.user_id = fr.user_id AND s.us > fr.us
         ASOF LEFT JOIN following fg ON s.user_id = fg.user_id AND s.us > fg.us),
     of_item AS (
-        SELECT c.item_id, c.us, {_content("c.us")}
+        SELECT c.item_id, c.us, {_content("c.us")},
+            list_distinct(list_transform(coalesce(i.tags, []), lambda x: lower(x))) AS given
         FROM item_past c LEFT JOIN item_facts i USING (item_id)
         ASOF LEFT JOIN followers fr ON i.author_id = fr.user_id AND c.us > fr.us)
+    SELECT * EXCLUDE (shared) FROM (
     SELECT best.event_id, e.user_id, e.item_id, best.event_type, best.strength,
         (best.strength >= {THRESHOLD})::DOUBLE AS label, make_timestamptz(e.us) AS timestamp,
-        CASE WHEN e.us < {micros(task.valid_start)} THEN 'train'
-            WHEN e.us < {micros(task.test_start)} THEN 'valid' ELSE 'test' END AS split,
         sin({angle}) AS hour_sin, cos({angle}) AS hour_cos,
         sin({weekday}) AS weekday_sin, cos({weekday}) AS weekday_cos,
         coalesce(CASE WHEN trim(device) != '' THEN device END, 'unknown') AS device,
         coalesce(CASE WHEN trim(location) != '' THEN location END, 'unknown') AS location,
-        position, watch_share,
+        position, watch_share, len(list_intersect(wanted, given)) AS shared,
+        (shared / greatest(len(wanted) + len(given) - shared, 1))::DOUBLE AS hashtag_similarity,
         {", ".join(f"u.{name} AS user_{name}" for name in user_columns)},
         {", ".join(f"i.{name} AS item_{name}" for name in item_columns)}
     FROM e
     LEFT JOIN of_user u ON e.user_id = u.user_id AND e.us = u.us
-    LEFT JOIN of_item i ON e.item_id = i.item_id AND e.us = i.us"""
+    LEFT JOIN of_item i ON e.item_id = i.item_id AND e.us = i.us)"""
 
 
 if __name__ == "__main__":

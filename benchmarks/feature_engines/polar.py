@@ -51,6 +51,18 @@ class Features:
             pl.col("interests", "content_type_preferences").cast(ENTRIES),
             created=pl.col("created_at").dt.epoch("us"),
         )
+        tops = (
+            self.users.select("user_id", "interests")
+            .explode("interests")
+            .drop_nulls()
+            .unnest("interests")
+            .sort("user_id", "value", "key", descending=[False, True, False])
+            .group_by("user_id", maintain_order=True)
+            .agg(top_interests=pl.col("key").head(INTERESTS))
+        )
+        self.users = self.users.join(tops, on="user_id", how="left").with_columns(
+            pl.col("top_interests").fill_null(pl.lit([], dtype=pl.List(pl.String)))
+        )
         authors = raw["users"].select(author_id="user_id", author_trust_score=pl.col("trust_score"))
         self.items = (
             raw["items"]
@@ -76,29 +88,16 @@ class Features:
             pl.struct(key=pl.lit(kind), value=pl.col(f"n_{kind}") / pl.col("total"))
             for kind in TYPES
         ]
-        tops = (
-            known.select("user_id", "interests")
-            .explode("interests")
-            .drop_nulls()
-            .unnest("interests")
-            .sort("user_id", "value", "key", descending=[False, True, False])
-            .group_by("user_id", maintain_order=True)
-            .agg(top_interests=pl.col("key").head(INTERESTS))
-        )
-        return (
-            self._profiled(line)
-            .join(tops, on="user_id", how="left")
-            .select(
-                "user_id",
-                *PROFILE,
-                pl.col("top_interests").fill_null(pl.lit([], dtype=pl.List(pl.String))),
-                engagement_patterns=pl.when(pl.col("total") > 0)
-                .then(pl.concat_list(shares).list.filter(pl.element().struct.field("value") > 0))
-                .otherwise(pl.lit([], dtype=ENTRIES)),
-                content_preferences=pl.col("content_type_preferences").fill_null(
-                    pl.lit([], dtype=ENTRIES)
-                ),
-            )
+        return self._profiled(line).select(
+            "user_id",
+            *PROFILE,
+            "top_interests",
+            engagement_patterns=pl.when(pl.col("total") > 0)
+            .then(pl.concat_list(shares).list.filter(pl.element().struct.field("value") > 0))
+            .otherwise(pl.lit([], dtype=ENTRIES)),
+            content_preferences=pl.col("content_type_preferences").fill_null(
+                pl.lit([], dtype=ENTRIES)
+            ),
         )
 
     def item_features(self) -> pl.LazyFrame:
@@ -118,6 +117,7 @@ class Features:
             .join(self._user_past(), on=["user_id", "at"], how="left")
             .join(self._item_past(), on=["item_id", "at"], how="left")
         )
+        shared = pl.col("wanted").list.set_intersection("given").list.len().cast(pl.Int64)
         angle = 2 * pi * ((pl.col("at") % DAY) / DAY)
         weekday = 2 * pi * (((pl.col("at") // DAY + 3) % 7) / 7)  # 1970-01-01 was a Thursday
         return joined.select(
@@ -128,11 +128,6 @@ class Features:
             "strength",
             label=(pl.col("strength") >= THRESHOLD).cast(pl.Float64),
             timestamp=pl.from_epoch("at", "us").dt.replace_time_zone("UTC"),
-            split=pl.when(pl.col("at") < micros(self.task.valid_start))
-            .then(pl.lit("train"))
-            .when(pl.col("at") < micros(self.task.test_start))
-            .then(pl.lit("valid"))
-            .otherwise(pl.lit("test")),
             hour_sin=angle.sin(),
             hour_cos=angle.cos(),
             weekday_sin=weekday.sin(),
@@ -141,6 +136,10 @@ class Features:
             location=_or_unknown("location"),
             position=pl.col("position"),
             watch_share=pl.col("watch_share"),
+            hashtag_similarity=shared
+            / (pl.col("wanted").list.len() + pl.col("given").list.len() - shared)
+            .cast(pl.Int64)
+            .clip(lower_bound=1),
             **{f"user_{name}": pl.col(name) for name in PROFILE},
             **{f"item_{name}": pl.col(name) for name in CONTENT},
         )
@@ -177,7 +176,9 @@ class Features:
             pl.col("total", "inside", "sessions", "days").fill_null(0)
         )
         line = line.join(self.users, on="user_id", how="left")
-        return self._profiled(line).select("user_id", "at", *PROFILE)
+        return self._profiled(line).select(
+            "user_id", "at", *PROFILE, wanted=_lower("top_interests")
+        )
 
     def _profiled(self, line: pl.LazyFrame) -> pl.LazyFrame:
         """Adds the columns of a user to sums at moments; the user's row is joined already."""
@@ -219,7 +220,7 @@ class Features:
             .with_columns(pl.col(names).cum_sum().over("item_id") - pl.col(names))
             .join(self.items, on="item_id", how="left")
         )
-        return self._content(line).select("item_id", "at", *CONTENT)
+        return self._content(line).select("item_id", "at", *CONTENT, given=_lower("hashtags"))
 
     def _content(self, line: pl.LazyFrame) -> pl.LazyFrame:
         """Adds the columns of an item to counters at moments; the item's row is joined already."""
@@ -339,6 +340,10 @@ def _sums(*, sort: bool) -> list[pl.Expr]:
         (pl.col("opens").sum() + 1 - first["opens"]).alias("sessions"),
         (pl.col("new_day").sum() + 1 - first["new_day"]).alias("days"),
     ]
+
+
+def _lower(column: str) -> pl.Expr:
+    return pl.col(column).list.eval(pl.element().str.to_lowercase()).list.unique()
 
 
 def _or_unknown(column: str) -> pl.Expr:

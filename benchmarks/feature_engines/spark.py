@@ -44,7 +44,13 @@ def start(task: Task) -> Callable[[str], None]:
             )
         elif name == "item_features":
             found = item_features(
-                points(items, "item_id"), past, items, users, follows, categories={}
+                points(items, "item_id"),
+                past,
+                items,
+                users,
+                follows,
+                categories={},
+                earliest=task.interval_end,
             )
         else:
             found = examples(
@@ -52,10 +58,9 @@ def start(task: Task) -> Callable[[str], None]:
                 items,
                 users,
                 follows,
-                interval_end=task.interval_end,
-                training_window=timedelta(days=task.training_window_days),
-                valid_start=task.valid_start,
-                test_start=task.test_start,
+                start=task.interval_end - timedelta(days=task.training_window_days),
+                end=task.interval_end,
+                every=(6, "h"),
                 rule=LabelRule(),
                 categories={},
                 **windows,

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 TABLES = ("user_features", "item_features", "examples")
@@ -35,28 +35,18 @@ class Task:
     out: str
     """Folder of the results, one Parquet file or folder a table."""
     end: str
-    """First moment that does not count, ISO; validation begins two days before, the test one."""
+    """First moment that does not count, ISO."""
     threads: int
     memory_gb: int
     """What the engine may use, where it takes such a setting."""
     history_days: int = 7
     session_gap_minutes: int = 30
-    training_window_days: int = 90
+    training_window_days: int = 28
 
     @property
     def interval_end(self) -> datetime:
         """`end` as a moment."""
         return datetime.fromisoformat(self.end)
-
-    @property
-    def valid_start(self) -> datetime:
-        """Where validation begins."""
-        return self.interval_end - timedelta(days=2)
-
-    @property
-    def test_start(self) -> datetime:
-        """Where the test begins."""
-        return self.interval_end - timedelta(days=1)
 
     def result(self, table: str) -> str:
         """Path of a result."""
