@@ -115,7 +115,8 @@ def test_defaults_are_these():
                 "new_user_share": 0.05, "new_item_share": 0.15, "exploration": 0.15,
                 "in_network_share": 0.6, "vectors": True,
             },
-            "events": [], "items": None, "users": None, "follows": None, "lateness": "1d",
+            "events": [], "items": None, "users": None, "follows": None, "pseudonym_key": None,
+            "lateness": "1d",
         },
         "contracts": {
             name: [name]

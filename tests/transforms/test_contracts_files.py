@@ -88,6 +88,7 @@ def test_all_promised_contracts_are_there() -> None:
         "posts",
         "ratings",
         "similar_items",
+        "tiktok_items",
         "users",
     ]
 
