@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.contract import RULES, Contract, Rule
+from pipelines.contract import Contract
 from pipelines.errors import SpecError, UsageError, closest
 from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
 from pipelines.records import Option, Record, Scalar
+from pipelines.rules import RULES, Rule
 from pipelines.sections import CONTRACT_TABLES, MODELS
 from pipelines.sources import INFERRED, Demo, Files, Sources
 from pipelines.spec import Pipeline

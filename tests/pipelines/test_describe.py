@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.contract import RULES
+from pipelines.rules import RULES
 from pipelines.describe import describe
 from pipelines.errors import UsageError
 from pipelines.sections import MODELS
