@@ -79,6 +79,11 @@ class RowCheck:
     """Probe whose values are shown as samples; empty when there is none worth showing."""
 
     @property
+    def only_presence(self) -> bool:
+        """Whether exactly the rows without a value break it."""
+        return self.expectation == "ExpectColumnValuesToNotBeNull" and self.broken is not None
+
+    @property
     def subjects(self) -> tuple[str, ...]:
         """The probes that must all have a value for the rule to judge a row."""
         if "column_list" in self.kwargs:

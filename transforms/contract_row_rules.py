@@ -114,18 +114,21 @@ def one_of(rule: Rule, scope: Scope) -> RowCheck:
 
 def matches(rule: Rule, _scope: Scope) -> RowCheck:
     """Every text holds a match of a regular expression of Java's."""
-    return _matching(rule, rule.args["pattern"])
+    (column,) = rule.columns
+    return _matching(rule, rule.args["pattern"], ~F.col(column).rlike(rule.args["pattern"]))
 
 
 def not_blank(rule: Rule, _scope: Scope) -> RowCheck:
     """Every text has a sign that is no white space."""
-    return _matching(rule, NOT_BLANK)
+    (column,) = rule.columns
+    # Nearly every text begins with a plain letter or digit, which needs no expression to be seen.
+    plain = F.ascii(column).between(33, 126)
+    return _matching(rule, NOT_BLANK, ~(plain | F.col(column).rlike(NOT_BLANK)))
 
 
-def _matching(rule: Rule, pattern: str) -> RowCheck:
+def _matching(rule: Rule, pattern: str, broken: Column) -> RowCheck:
     (column,) = rule.columns
     kwargs = {"column": column, "regex": pattern}
-    broken = ~F.col(column).rlike(pattern)
     probes = {column: F.col(column)}
     return RowCheck(rule, probes, "ExpectColumnValuesToMatchRegex", kwargs, broken, column)
 

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from transforms.contract_model import RowCheck, Rule, Scope
 from transforms.contract_tally import probed, repeated, unknown
+from transforms.schemas import struct
 
 _BROKEN = "__broken_rules"
 _COPY = "__copy"
@@ -32,7 +33,8 @@ def split(
         interval_end. Both lazy.
     """
     if not setting_aside:
-        return scope.frame.select(*columns), _aside(scope, columns, table).limit(0)
+        none = scope.frame.sparkSession.createDataFrame([], struct("quarantine"))
+        return scope.frame.select(*columns), none
     frame = probed(scope.frame, setting_aside)
     broken = []
     for number, check in enumerate(setting_aside):
@@ -51,20 +53,13 @@ def split(
         if check.rule.name == "unique":
             flagged = _flag_copies(scope.frame, flagged, check.rule, columns)
     good = flagged.where(F.size(_BROKEN) == 0).select(*columns)
-    flagged = flagged.where(F.size(_BROKEN) > 0)
-    return good, _aside(scope, columns, table, flagged)
-
-
-def _aside(
-    scope: Scope, columns: Sequence[str], table: str, flagged: DataFrame | None = None
-) -> DataFrame:
-    rule = F.lit("") if flagged is None else F.array_join(_BROKEN, ", ")
-    return (scope.frame if flagged is None else flagged).select(
+    aside = flagged.where(F.size(_BROKEN) > 0).select(
         F.lit(table).alias("table"),
         F.to_json(F.struct(*columns), {"timestampFormat": _ROW_TIME}).alias("row"),
-        rule.alias("rule"),
+        F.array_join(_BROKEN, ", ").alias("rule"),
         F.lit(scope.interval_end).cast("timestamp").alias("interval_end"),
     )
+    return good, aside
 
 
 def _flag_copies(

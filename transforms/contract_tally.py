@@ -1,14 +1,15 @@
 """Counts what a contract's rules ask for: one pass over the rows, whatever the number of rules.
 
 Everything that single rows decide, and every aggregate of rules about the table, is one
-aggregation. `unique` and `references` depend on other rows and shuffle only their own column: keys as 64-bit
-hashes first (keys with distinct hashes are distinct, so exact keys are looked at only where hashes
-meet), ids grouped before they meet the other table.
+aggregation. `unique` and `references` depend on other rows and shuffle only their own column: keys
+as 64-bit hashes first (keys with distinct hashes are distinct, so exact keys are looked at only
+where hashes meet), ids grouped before they meet the other table. These jobs run beside each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -20,8 +21,8 @@ from transforms.contract_model import Measured, RowCheck, Rule, Scope, TableChec
 from transforms.contract_row_rules import KINDS, finite_probe, looked_up
 
 _SAMPLES = 5
+_JOBS = 4
 _READ = "__read"
-_BAD = "__bad"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,6 @@ class Counted:
     """What one look at a frame says of all its rules."""
 
     rows: int
-    rows_broken: int
-    """Rows that break at least one of the quarantining rules that single rows decide."""
     tallies: Mapping[int, Tally]
     """By the number of the row check."""
     measured: Mapping[int, Measured]
@@ -95,39 +94,43 @@ def count(
         # A bare count is answered from Delta's log, whether or not the files are still there.
         _READ: F.bit_xor(F.xxhash64(F.col(_readable(scope.frame)))),
     }
-    setting_aside = []
     for number, check in rows.items():
-        wanted[f"judged {number}"] = F.count_if(complete(check))
-        if check.broken is None:
+        wanted.setdefault(_judged(check), F.count_if(complete(check)))
+        if check.broken is None or check.only_presence:
             continue
         wanted[f"broken {number}"] = F.count_if(check.broken)
         if check.rule.name == "finite":
             kind = F.col(finite_probe(check.rule.column))
             wanted |= {f"{name} {number}": F.count_if(kind == name) for name in KINDS}
-        if check.rule.on_fail == "quarantine":
-            setting_aside.append(F.coalesce(check.broken, F.lit(False)))
-    if setting_aside:
-        wanted[_BAD] = F.count_if(reduce(Column.__or__, setting_aside))
     for number, table in tables.items():
         wanted |= {f"{name} {number}": column for name, column in table.now.items()}
-    found = _aggregate(probed(scope.frame, list(rows.values())), wanted)
+    others = {"unique": _copies, "references": _unknown_rows}
+    # Side by side: while one job is planned or waits for its last task, another uses the cores.
+    with ThreadPoolExecutor(_JOBS) as jobs:
+        rows_pass = jobs.submit(_aggregate, probed(scope.frame, list(rows.values())), wanted)
+        history_pass = jobs.submit(_past, tables, history)
+        apart = {
+            number: jobs.submit(others[check.rule.name], scope, check.rule)
+            for number, check in rows.items()
+            if check.rule.name in others
+        }
+        found, past = rows_pass.result(), history_pass.result()
+        broken = {number: job.result() for number, job in apart.items()}
     total: int = found["rows"]
     tallies = {}
     for number, check in rows.items():
-        judged = found[f"judged {number}"]
-        if check.rule.name == "unique":
-            broken = _copies(scope.frame, check.rule.columns)
-        elif check.rule.name == "references":
-            broken = _unknown_rows(scope, check.rule)
-            judged = total - broken  # its probe is null where the value is not found
-        else:
-            broken = found[f"broken {number}"]
+        judged = found[_judged(check)]
+        if check.only_presence:
+            broken[number] = total - judged
+        elif check.broken is not None:
+            broken[number] = found[f"broken {number}"]
+        if check.rule.name == "references":
+            judged = total - broken[number]  # its probe is null where the value is not found
         kinds: tuple[tuple[str, int], ...] = ()
         if check.rule.name == "finite":
             kinds = tuple((name, found[f"{name} {number}"]) for name in KINDS)
             kinds += (("null", total - judged),)
-        tallies[number] = Tally(judged, broken, tuple(one for one in kinds if one[1]))
-    past = _past(tables, history)
+        tallies[number] = Tally(judged, broken[number], tuple(one for one in kinds if one[1]))
     measured = {
         number: Measured(
             total,
@@ -136,13 +139,20 @@ def count(
         )
         for number, table in tables.items()
     }
-    return Counted(total, found.get(_BAD, 0), tallies, measured)
+    return Counted(total, tallies, measured)
+
+
+def _judged(check: RowCheck) -> str:
+    return f"judged {', '.join(_subjects(check))}"
+
+
+def _subjects(check: RowCheck) -> tuple[str, ...]:
+    return check.rule.columns if check.rule.name == "references" else check.subjects
 
 
 def complete(check: RowCheck) -> Column:
     """Whether a row has all the values that a check looks at."""
-    names = check.rule.columns if check.rule.name == "references" else check.subjects
-    return reduce(Column.__and__, [F.col(name).isNotNull() for name in names])
+    return reduce(Column.__and__, [F.col(name).isNotNull() for name in _subjects(check)])
 
 
 def repeated(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
@@ -218,8 +228,9 @@ def _readable(frame: DataFrame) -> str:
     return cheap[0]
 
 
-def _copies(frame: DataFrame, columns: Sequence[str]) -> int:
+def _copies(scope: Scope, rule: Rule) -> int:
     """How many rows share a complete key with another row."""
+    frame, columns = scope.frame, rule.columns
     keys = frame.dropna(subset=list(columns)).select(F.xxhash64(*columns).alias("key"))
     groups = keys.groupBy("key").count().where(F.col("count") > 1)
     suspect = _total(groups)

@@ -108,9 +108,8 @@ def check(
         one for n, one in row_checks.items() if n in failures and one.rule.on_fail == "quarantine"
     ]
     good, quarantined = split(scope, df.columns, contract.table, setting_aside)
-    # Rules that depend on other rows may break on rows that broke another rule already.
-    alone = all(one.broken is not None for one in setting_aside)
-    rows_quarantined = counted.rows_broken if alone else quarantined.count()
+    # A row may break several rules, so only the rows themselves say how many there are.
+    rows_quarantined = quarantined.count() if setting_aside else 0
     if counted.rows == rows_quarantined and not contract.allow_empty:
         findings.append(_nothing_left(counted.rows))
     findings.sort(key=lambda one: (_ORDER[one.on_fail], -one.rows_failed, one.rule, one.column))

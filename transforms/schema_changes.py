@@ -1,8 +1,8 @@
 """What changed in the columns and types of a source since they were last seen.
 
-Six kinds: a column was added, dropped or renamed, its type was widened, narrowed, or replaced by one
-that holds something else. A rename is a suspicion: one column went, and one of the same type and a
-similar name, or at the same place, came.
+Six kinds: a column was added, dropped or renamed, its type was widened, narrowed, or replaced by
+one that holds something else. A rename is a suspicion: one column went, and one of the same type
+and a similar name, or at the same place, came.
 """
 
 from __future__ import annotations
