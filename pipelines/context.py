@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.graph import Step
 from pipelines.intervals import Interval
 from pipelines.lake import Lake
-from pipelines.locks import note_child
+from pipelines.locks import Claim
 from pipelines.project import Project
 from pipelines.state import RunHistory, run_id
 
@@ -47,9 +47,9 @@ class StageResult:
 class Engines:
     """Spark and Ray of one process: started when first needed, stopped together."""
 
-    def __init__(self, project: Project, locks: Sequence[Path]) -> None:
+    def __init__(self, project: Project, claims: Sequence[Claim]) -> None:
         self._project = project
-        self._locks = locks
+        self._claims = claims
         self._spark: SparkSession | None = None
 
     @property
@@ -72,8 +72,8 @@ class Engines:
                 )
             gateway = self._spark.sparkContext._gateway
             assert gateway is not None, "a session has its gateway"
-            for lock in self._locks:
-                note_child(lock, gateway.proc.pid)
+            for claim in self._claims:
+                claim.note_child(gateway.proc.pid)
         return self._spark
 
     def stop(self) -> None:
@@ -143,9 +143,24 @@ class StageContext:
             table, rows, self.interval.end, self.note
         )
 
-    def replace_all(self, table: str, rows: DataFrame | pa.Table) -> None:
+    def replace_all(self, table: str, rows: DataFrame | pa.Table | pa.RecordBatchReader) -> None:
         """Replace a whole table."""
         self.tables_out[table] = self.lake.replace_all(table, rows, self.note)
+
+    def replace_files(self, table: str, rows: DataFrame, files: Sequence[str]) -> None:
+        """Replace the rows of some source files."""
+        self.tables_out[table] = self.lake.replace_files(table, rows, files, self.note)
+
+    def replace_range(
+        self,
+        table: str,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
+        column: str,
+        start: datetime | None,
+        end: datetime,
+    ) -> None:
+        """Replace the rows of `[start, end)`, from the beginning when ``start`` is None."""
+        self.tables_out[table] = self.lake.replace_range(table, rows, column, start, end, self.note)
 
     @property
     def note(self) -> dict[str, str]:

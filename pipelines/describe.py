@@ -16,17 +16,31 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipelines.contract import Contract
+from pipelines.demo_source import Demo
 from pipelines.errors import SpecError, UsageError, closest
 from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
 from pipelines.records import Option, Record, Scalar
 from pipelines.rules import RULES, Rule
 from pipelines.sections import CONTRACT_TABLES, MODELS
-from pipelines.sources import INFERRED, Demo, Files, Sources
+from pipelines.source_columns import (
+    Column,
+    EventTimeColumn,
+    ListColumn,
+    NumberColumn,
+    PlainColumn,
+    Spread,
+    TimeColumn,
+    TruthColumn,
+)
+from pipelines.source_formats import FORMATS, INFERRED, OPTIONS, Files
+from pipelines.sources import Sources
 from pipelines.spec import Pipeline
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _WIDTH = 100
+_WIDEST = 30
+"""Of a type; a longer list of choices stands in its description alone."""
 _TYPES = {
     str: "text",
     int: "whole number",
@@ -38,12 +52,23 @@ _TYPES = {
 }
 
 
+_COLUMNS: dict[str, type[Column]] = {
+    "column": PlainColumn,
+    "event_time_column": EventTimeColumn,
+    "time_column": TimeColumn,
+    "number_column": NumberColumn,
+    "truth_column": TruthColumn,
+    "list_column": ListColumn,
+}
+_OF_ANY_FORMAT = ("path", "format", "null_values")
+
+
 def describe(name: str | None = None, *, root: Path = _REPOSITORY) -> str:
-    """Explain a stage, a model, a format of sources, a rule of contracts or a section of the spec.
+    """Explain a stage, a model, a format of sources, a rule, a feature or a section of the spec.
 
     Args:
-        name: Such as `train`, `gnn`, `csv`, `not_null`, `gate` or `features.label`; without one,
-            everything that has a description is listed.
+        name: Such as `train`, `gnn`, `csv`, `not_null`, `gate`, `features.label` or the column of
+            a feature; without one, everything that has a description is listed, but for columns.
         root: The project's folder; the options of models are read there.
 
     Raises:
@@ -58,6 +83,8 @@ def describe(name: str | None = None, *, root: Path = _REPOSITORY) -> str:
         *_sources(name),
         *_rules(name),
     ]
+    # Last, because the catalogue of features takes a second to import.
+    parts = parts or list(_features(name))
     if not parts:
         known = [entry for names in _names().values() for entry in names]
         raise UsageError(f"Nothing is called `{name}`.{closest(name, known)}\n{_index()}")
@@ -101,7 +128,8 @@ def _names() -> dict[str, list[str]]:
         "Sections": list(_records(Pipeline)),
         "Stages": [step.name for step in _steps()],
         "Models": list(MODELS),
-        "Source formats": ["csv", "parquet", "demo"],
+        "Source formats": [*FORMATS, "demo"],
+        "Columns of sources": list(_COLUMNS),
         "Contract rules": list(RULES),
         "Contracts": ["contract"],
     }
@@ -190,14 +218,14 @@ def _models(name: str, root: Path) -> Iterator[str]:
 
 
 def _sources(name: str) -> Iterator[str]:
-    if name in ("csv", "parquet"):
-        only_csv = ("delimiter", "header", "null_values")
+    if name in FORMATS:
         fields = {
             key: field
             for key, field in Files.model_fields.items()
-            if name == "csv" or key not in only_csv
+            if name in OPTIONS.get(field.alias or key, FORMATS)
         }
         yield _table(f"Source format {name}, in sources.events, .items, ...", fields)
+        yield _wrapped(FORMATS[name])
     if name == "demo":
         yield _table("Source format demo: the built-in simulator", Demo.model_fields)
     tables = {"events", "items", "users", "follows"}
@@ -206,8 +234,25 @@ def _sources(name: str) -> Iterator[str]:
         assert record is not None
         columns = _inner_record(record.model_fields["columns"].annotation)
         assert columns is not None
-        yield _table(f"Source sources.{name}", record.model_fields)
+        fields = {
+            key: field
+            for key, field in record.model_fields.items()
+            if key in _OF_ANY_FORMAT or key not in Files.model_fields
+        }
+        yield _table(f"Source sources.{name}", fields)
+        yield f"Each format has keys of its own: `describe csv`, or {', '.join(list(FORMATS)[1:])}."
         yield _table(f"Columns sources.{name}.columns", columns.model_fields)
+        yield _wrapped(
+            "A column is given by the name of a source column, or as a mapping when there is more "
+            "to say: {from: NAME, ...}; `describe` explains each kind, such as time_column."
+        )
+    if name in _COLUMNS:
+        record = _COLUMNS[name]
+        doc = inspect.getdoc(record) or ""
+        yield f"{_table(f'Column of kind {name}', record.model_fields)}\n\n{_wrapped(doc)}"
+        if record is EventTimeColumn:
+            yield _table("Its key spread", Spread.model_fields)
+            yield _wrapped(inspect.getdoc(Spread) or "")
 
 
 def _rules(name: str) -> Iterator[str]:
@@ -220,6 +265,23 @@ def _rules(name: str) -> Iterator[str]:
     if not rule.per_row:
         shared.pop("mostly")
     yield f"{_table(f'Rule {name}', {**own, **shared})}\n\n{_wrapped(inspect.getdoc(rule) or '')}"
+
+
+def _features(name: str) -> Iterator[str]:
+    from transforms.catalogue import ALIASES, entries
+
+    column = ALIASES.get(name, name)
+    for entry in entries():
+        if column in (entry.column, f"{entry.table}.{entry.column}"):
+            facts = {
+                "type": entry.type,
+                "unit": entry.feature.unit,
+                "rows": entry.feature.as_of,
+                "requirement": ", ".join(entry.feature.requirements),
+            }
+            lines = [f"  {key:<13} {value}" for key, value in facts.items()]
+            title = _wrapped(f"Feature {entry.table}.{entry.column}: {entry.feature.description}")
+            yield "\n".join([title, *lines])
 
 
 def _table(title: str, fields: dict[str, FieldInfo]) -> str:
@@ -235,7 +297,7 @@ def _type(annotation: Any) -> str:
     """Write a type in the words of someone who fills in YAML."""
     if annotation == Option:
         return "value or list"
-    if annotation == Scalar:
+    if annotation in (Scalar, str | int | float | bool | None):
         return "value"
     if annotation in _TYPES:
         return _TYPES[annotation]
@@ -243,13 +305,16 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(arguments[0])
     if origin is Literal:
-        return " | ".join(str(argument) for argument in arguments)
+        written = " | ".join(str(argument) for argument in arguments)
+        return written if len(written) <= _WIDEST else "text"
     if origin in (Union, UnionType):
         return " | ".join(dict.fromkeys(_type(argument) for argument in arguments))
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"mapping to {_type(arguments[1])}"
+    if annotation in _COLUMNS.values():
+        return next(name for name, record in _COLUMNS.items() if record is annotation)
     if inspect.isclass(annotation) and issubclass(annotation, Record):
         return "mapping"
     raise AssertionError(f"no words for {annotation}")

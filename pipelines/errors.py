@@ -46,6 +46,10 @@ class HeldError(SextantError):
     """Another process works on the same thing."""
 
 
+class FencedError(SextantError):
+    """Another attempt took this one's place while it showed no sign of life."""
+
+
 class ContractError(SextantError):
     """Data broke a contract that blocks."""
 

@@ -9,7 +9,7 @@ depends on. It knows no scheduler and holds no code: its ``kind`` names the func
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.errors import UsageError, closest
@@ -26,7 +26,8 @@ class Step:
     Args:
         name: Task id in Airflow, DVC and every message, such as ``train_transformer``.
         kind: The function that does it, ``pipelines.stages.<kind>``.
-        group: Task group for display: ``data``, ``features``, ``training`` or ``publication``.
+        group: Task group for display: ``data``, ``features``, ``training``,
+            ``publication`` or ``maintenance``.
         summary: What it does, in a few words.
         needs: Names of the steps that must have succeeded for the same interval.
         reads: Tables it reads.
@@ -47,7 +48,15 @@ class Step:
 
 
 SOURCE_TABLES = ("events", "items", "users", "follows")
-FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
+FEATURE_STEPS = (
+    "user_features",
+    "item_features",
+    "behaviour",
+    "modalities",
+    "sequences",
+    "graph_edges",
+    "examples",
+)
 
 
 def build_steps(
@@ -65,20 +74,18 @@ def build_steps(
     evaluation = pipeline.evaluation.model_dump(mode="json")
     cuts = {"valid": evaluation["valid"], "test": evaluation["test"]}
     tables = SOURCE_TABLES
-    staged = tuple(f"staged_{table}" for table in tables)
+    landed = (
+        *("landed_events", "landed_rejects"),
+        *(f"staged_{table}" for table in tables if table != "events"),
+    )
     steps = [
         Step(
             name="ingest",
             kind="ingest",
             group="data",
             summary="read the sources, map their columns to typed rows",
-            writes=(*staged, "staged_rejects"),
-            # Which rows must be staged depends on which were validated: by these contracts.
-            options={
-                "sources": pipeline.sources.model_dump(mode="json"),
-                "seed": pipeline.seed,
-                "contracts": {table: contracts[table] for table in tables},
-            },
+            writes=(*landed, "landed_files"),
+            options={"sources": pipeline.sources.model_dump(mode="json"), "seed": pipeline.seed},
         ),
         Step(
             name="validate",
@@ -86,7 +93,7 @@ def build_steps(
             group="data",
             summary="hold the rows against their contracts, keep the good ones",
             needs=("ingest",),
-            reads=(*staged, "staged_rejects"),
+            reads=landed,
             writes=(*tables, "quarantine"),
             options={"contracts": {table: contracts[table] for table in tables}},
         ),
@@ -109,6 +116,25 @@ def build_steps(
             reads=("events", "items", "users", "follows"),
             writes=("item_features",),
             options={"categories": features["categories"]},
+        ),
+        Step(
+            name="behaviour",
+            kind="behaviour",
+            group="features",
+            summary="what users did and what was done with items, counted",
+            needs=("validate",),
+            reads=("events", "items", "users"),
+            writes=("user_behaviour", "item_engagement"),
+            options={key: features[key] for key in ("history", "session_gap")},
+        ),
+        Step(
+            name="modalities",
+            kind="modalities",
+            group="features",
+            summary="which media of each item can be used",
+            needs=("validate",),
+            reads=("items",),
+            writes=("item_modalities",),
         ),
         Step(
             name="sequences",
@@ -134,11 +160,11 @@ def build_steps(
             name="examples",
             kind="examples",
             group="features",
-            summary="labelled rows with features as of their event, split by time",
+            summary="labelled rows with features as of their event",
             needs=("validate",),
             reads=("events", "items", "users", "follows"),
             writes=("examples",),
-            options={"features": features, "cuts": cuts},
+            options={"features": features, "every": pipeline.schedule.every},
         ),
         *(
             Step(
@@ -204,7 +230,11 @@ def build_steps(
             summary="compare the interval with the training window",
             needs=("candidates", "evaluate"),
             reads=("examples", "staged_candidates"),
-            options={"drift": pipeline.drift.model_dump(mode="json"), "seed": pipeline.seed},
+            options={
+                "drift": pipeline.drift.model_dump(mode="json"),
+                "cuts": cuts,
+                "seed": pipeline.seed,
+            },
             code=("training",),
         ),
         Step(
@@ -219,8 +249,25 @@ def build_steps(
                 "contracts": {table: contracts[table] for table in ("candidates", "similar_items")}
             },
         ),
+        Step(
+            name="maintain",
+            kind="maintain",
+            group="maintenance",
+            summary="merge small files, drop what is no longer kept",
+            needs=("publish",),
+            options={"maintenance": pipeline.maintenance.model_dump(mode="json")},
+            code=(),
+        ),
     ]
-    return tuple(steps)
+    return tuple(_with_contracts(step, contracts) for step in steps)
+
+
+def _with_contracts(step: Step, contracts: Mapping[str, Any]) -> Step:
+    """Adds to a step that makes features the contracts that it holds them to."""
+    held = {table: contracts[table] for table in step.writes if table in contracts}
+    if step.group != "features" or not held:
+        return step
+    return replace(step, options={**step.options, "contracts": held})
 
 
 def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from pipelines.errors import UsageError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _EVERY = re.compile(r"([1-9]\d{0,3})(h|d|mo)")
 _DAY_HOURS = 24
@@ -194,6 +195,11 @@ def intervals_between(start: datetime, end: datetime, every: str) -> list[Interv
     while found[-1].end < end:
         found.append(interval_containing(found[-1].end, every))
     return found
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the moment that lies so many microseconds after 1970, exactly."""
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def _month(number: int) -> datetime:

@@ -6,20 +6,25 @@ interval (or one range of time) in one commit, under a lock on a local disk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from pipelines.checksums import drop_strays, is_sound, seal
 from pipelines.errors import StageError
-from pipelines.locks import hold
+from pipelines.locks import Claim, hold
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 _WAIT_SECONDS = 600.0
+_SMALL_BYTES = 64 * 2**20
+"""Smaller files are merged, up to this size."""
 
 
 class Lake:
@@ -28,9 +33,11 @@ class Lake:
     Args:
         location: Folder or URI (``s3a://bucket/lake``) that holds the pipelines' folders.
         pipeline: Name of the pipeline.
+        claims: What a writer must hold; asked before each commit.
     """
 
-    def __init__(self, location: str, pipeline: str) -> None:
+    def __init__(self, location: str, pipeline: str, claims: Sequence[Claim] = ()) -> None:
+        self._claims = claims
         self._is_local = "://" not in location
         self.location = f"{location.rstrip('/')}/{pipeline}"
         self._holder = f"pipeline {pipeline}"
@@ -67,6 +74,7 @@ class Lake:
         *,
         columns: Sequence[str] | None = None,
         interval_end: datetime | None = None,
+        since: Mapping[str, datetime] | None = None,
         before: Mapping[str, datetime] | None = None,
     ) -> pa.Table:
         """A table, or one interval of it, as an Arrow table.
@@ -75,37 +83,64 @@ class Lake:
             table: Its name.
             columns: Those to read; all by default.
             interval_end: Keep the rows of this interval alone.
+            since: Keep the rows whose time column lies at or after a moment.
             before: Keep the rows whose time column lies strictly before a moment.
 
         Raises:
             StageError: When there is no such table.
         """
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        dataset = found.to_pyarrow_dataset()
+        expression = _condition(interval_end, since, before)
+        wanted = list(columns) if columns is not None else None
+        fragments = list(dataset.get_fragments(filter=expression))
+        for fragment in fragments:
+            self._require_sound(table, fragment)
+        try:
+            return dataset.to_table(
+                columns=wanted, filter=expression, fragment_scan_options=_checked()
+            )
+        except OSError as error:  # it does not name the file
+            for fragment in fragments:
+                try:
+                    fragment.to_table(columns=wanted, fragment_scan_options=_checked())
+                except OSError:
+                    raise self._damaged(table, self._file(table, fragment), error) from error
+            raise
+
+    def delta(self, table: str) -> Any:
+        """A table's log as `deltalake.DeltaTable`; None when there is no table."""
+        return self._open(table)
+
+    def files(self, table: str, version: int) -> set[str]:
+        """The data files of one version, by their paths within the table's folder."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         found = self._open(table)
         if found is None:
             raise self._missing(table)
+        found.load_as_version(version)
+        return set(pa.table(found.get_add_actions(flatten=True))["path"].to_pylist())
 
-        def moment(value: datetime) -> pa.Scalar:
-            return pa.scalar(value, pa.timestamp("us", tz="UTC"))
-
-        conditions = [pc.field(key) < moment(value) for key, value in (before or {}).items()]
-        if interval_end is not None:
-            conditions.append(pc.field("interval_end") == moment(interval_end))
-        expression = None
-        for condition in conditions:
-            expression = condition if expression is None else expression & condition
-        return found.to_pyarrow_dataset().to_table(
-            columns=list(columns) if columns is not None else None, filter=expression
-        )
-
-    def count(self, table: str) -> int:
-        """How many rows a table holds, from its log."""
+    def count(
+        self,
+        table: str,
+        *,
+        interval_end: datetime | None = None,
+        since: Mapping[str, datetime] | None = None,
+        before: Mapping[str, datetime] | None = None,
+    ) -> int:
+        """How many rows a table holds; see `arrow` for the conditions."""
         found = self._open(table)
         if found is None:
             raise self._missing(table)
-        rows: int = found.to_pyarrow_dataset().count_rows()
+        condition = _condition(interval_end, since, before)
+        dataset = found.to_pyarrow_dataset()
+        for fragment in dataset.get_fragments(filter=condition):
+            self._require_sound(table, fragment)
+        rows: int = dataset.count_rows(filter=condition)
         return rows
 
     def replace_interval(
@@ -120,8 +155,7 @@ class Lake:
 
         with self._writing(table):
             if isinstance(rows, pa.Table):
-                literal = interval_end.astimezone(UTC).isoformat(timespec="microseconds")
-                return self._write(table, rows, f"interval_end = '{literal}'")
+                return self._write(table, rows, f"interval_end = '{_iso(interval_end)}'")
             from transforms import io
 
             return io.replace_interval(rows, self.path(table), interval_end, note)
@@ -129,24 +163,72 @@ class Lake:
     def replace_range(
         self,
         table: str,
-        rows: DataFrame,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
         column: str,
         start: datetime | None,
         end: datetime,
         note: Mapping[str, Any],
     ) -> int:
         """Replace the rows of a time range (from the beginning when ``start`` is None)."""
-        from transforms import io
-
-        with self._writing(table):
-            return io.replace_range(rows, self.path(table), column, start, end, note)
-
-    def replace_all(self, table: str, rows: DataFrame | pa.Table, note: Mapping[str, Any]) -> int:
-        """Replace a whole table in one commit; returns its new version."""
         import pyarrow as pa
 
         with self._writing(table):
-            if isinstance(rows, pa.Table):
+            if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
+                predicate = f"{column} < '{_iso(end)}'"
+                if start is not None:
+                    predicate += f" AND {column} >= '{_iso(start)}'"
+                return self._write(table, rows, predicate)
+            from transforms import io
+
+            return io.replace_range(rows, self.path(table), column, start, end, note)
+
+    def replace_files(
+        self, table: str, rows: DataFrame, files: Sequence[str], note: Mapping[str, Any]
+    ) -> int:
+        """Replace the rows of some source files in one commit."""
+        from transforms import io
+
+        with self._writing(table):
+            return io.replace_files(rows, self.path(table), files, note)
+
+    def replace_quarantine(
+        self,
+        rows: DataFrame,
+        late: DataFrame | None,
+        interval_end: datetime,
+        start: datetime | None,
+        note: Mapping[str, Any],
+    ) -> int:
+        """Replace what a run set aside of `[start, interval_end)`, and add events that came late.
+
+        Args:
+            rows: What broke a rule or could not be read.
+            late: Events of closed intervals that are not in the table yet.
+            interval_end: Of the run.
+            start: Of the window that the run filled; None reaches back to the first event.
+            note: For the commit.
+        """
+        from transforms import io
+
+        path = self.path("quarantine")
+        with self._writing("quarantine"):
+            version = io.replace_quarantine(rows, path, interval_end, start, note)
+            return version if late is None else io.append(late, path, note)
+
+    def replace_all(
+        self,
+        table: str,
+        rows: DataFrame | pa.Table | pa.RecordBatchReader,
+        note: Mapping[str, Any],
+    ) -> int:
+        """Replace a whole table in one commit; returns its new version.
+
+        A reader's batches are written as they come, so that memory stays bounded.
+        """
+        import pyarrow as pa
+
+        with self._writing(table):
+            if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
                 return self._write(table, rows, None)
             from transforms import io
 
@@ -158,8 +240,79 @@ class Lake:
 
         with self._writing(table):
             write_deltalake(self.path(table), rows, mode="append", schema_mode="merge")
+            self._seal(table)
 
-    def _write(self, table: str, rows: pa.Table, predicate: str | None) -> int:
+    def _require_sound(self, table: str, fragment: Any) -> None:
+        file = self._file(table, fragment)
+        if not self._is_local:
+            return
+        if not file.exists():
+            raise self._damaged(table, file, "it is gone")
+        if not is_sound(file):
+            raise self._damaged(table, file, "its checksum is wrong")
+
+    def _file(self, table: str, fragment: Any) -> Path:
+        return Path(self.path(table)) / unquote(fragment.path)
+
+    def _damaged(self, table: str, file: Path, reason: object) -> StageError:
+        return StageError(
+            f"{file}: this file of the table `{table}` is damaged: {reason}.\n"
+            "  Bring it back from a copy; or remove the folder of the table, then run the stage "
+            "that writes it again."
+        )
+
+    def newest_interval(self, table: str) -> datetime | None:
+        """The newest ``interval_end`` of a table, from its log; None when it is empty."""
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        known = [row.get("max.interval_end") for row in _files(found)]
+        ends: list[datetime] = [end for end in known if end is not None]
+        return max(ends).replace(tzinfo=UTC) if ends else None
+
+    def drop_before(self, table: str, interval_end: datetime) -> int:
+        """Delete the rows of intervals that end before a moment; returns how many."""
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        old = [row.get("min.interval_end") for row in _files(found)]
+        if not any(end is not None and end.replace(tzinfo=UTC) < interval_end for end in old):
+            return 0
+        with self._writing(table):
+            done = self._open(table).delete(f"interval_end < '{_iso(interval_end)}'")
+            self._seal(table)
+        return int(done["num_deleted_rows"])
+
+    def compact(self, table: str, files: int) -> int:
+        """Merge small files once there are more than some; returns how many were merged."""
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        small = [row for row in _files(found) if row["size_bytes"] < _SMALL_BYTES]
+        if len(small) <= files:
+            return 0
+        with self._writing(table):
+            fresh = self._open(table)
+            done = fresh.optimize.compact(target_size=_SMALL_BYTES)
+            fresh.create_checkpoint()
+            self._seal(table)
+        return int(done["numFilesRemoved"])
+
+    def vacuum(self, table: str, keep: timedelta) -> int:
+        """Remove the files that no version of the last while names; returns how many."""
+        with self._writing(table):
+            removed = self._open(table).vacuum(
+                retention_hours=math.ceil(keep / timedelta(hours=1)),
+                dry_run=False,
+                enforce_retention_duration=False,
+            )
+            if self._is_local:
+                drop_strays(Path(self.path(table)))
+        return len(removed)
+
+    def _write(
+        self, table: str, rows: pa.Table | pa.RecordBatchReader, predicate: str | None
+    ) -> int:
         from deltalake import write_deltalake
 
         # A first write has nothing to replace, and a predicate needs a table to look at.
@@ -167,9 +320,16 @@ class Lake:
             write_deltalake(self.path(table), rows, mode="overwrite", schema_mode="overwrite")
         else:
             write_deltalake(self.path(table), rows, mode="overwrite", predicate=predicate)
+        self._seal(table)
         version = self.version(table)
         assert version is not None
         return version
+
+    def _seal(self, table: str) -> None:
+        """Give each new file its checksums, which `deltalake` does not write."""
+        if self._is_local:
+            for file in Path(self.path(table)).glob("*.parquet"):
+                seal(file)
 
     def _open(self, table: str) -> Any:
         from deltalake import DeltaTable
@@ -191,4 +351,55 @@ class Lake:
         with hold(
             self.folder / ".locks" / f"table {table}.lock", self._holder, wait_seconds=_WAIT_SECONDS
         ):
+            self.check_claims()
             yield
+
+    def check_claims(self) -> None:
+        """Make sure that the writer's claims are good.
+
+        Raises:
+            FencedError: When another attempt has taken one over.
+        """
+        for claim in self._claims:
+            claim.check()
+
+
+def _files(table: Any) -> list[dict[str, Any]]:
+    """The files of a table's newest version, with their sizes and statistics."""
+    import pyarrow as pa
+
+    files: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return files
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _checked() -> Any:
+    """How to read Parquet so that a page whose checksum is wrong is an error."""
+    import pyarrow.dataset as ds
+
+    return ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+
+
+def _condition(
+    interval_end: datetime | None,
+    since: Mapping[str, datetime] | None,
+    before: Mapping[str, datetime] | None,
+) -> Any:
+    """The conditions on times as one Arrow expression; None without any."""
+    from functools import reduce
+    from operator import and_
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def moment(value: datetime) -> Any:
+        return pa.scalar(value, pa.timestamp("us", tz="UTC"))
+
+    conditions = [pc.field(key) < moment(value) for key, value in (before or {}).items()]
+    conditions += [pc.field(key) >= moment(value) for key, value in (since or {}).items()]
+    if interval_end is not None:
+        conditions.append(pc.field("interval_end") == moment(interval_end))
+    return reduce(and_, conditions) if conditions else None

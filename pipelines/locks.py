@@ -4,9 +4,12 @@ Delta's own commit protocol is safe between processes on object stores and HDFS 
 disk, where it locks inside one JVM only. ``flock`` closes that gap, and is let go by the kernel
 when its holder dies, so a killed run never leaves a stale lock.
 
-One thing outlives a killed run: Spark's JVM notices the death of its Python half a second later
-and could still commit. A lock therefore names the processes of its holder, and the next holder
-waits until they are gone.
+Two things outlive that. Spark's JVM notices the death of its Python half a second later and could
+still commit: a lock names the processes of its holder, and the next holder waits until they are
+gone. And a holder may hang, be suspended or be cut off, and wake up long after another has done its
+work: a lock with a lease shows a sign of life every few seconds, and without one for the length of
+the lease the next attempt takes it over, by putting a new file in its place. A claim is good for as
+long as its file is the one in place, which every commit asks for first.
 """
 
 from __future__ import annotations
@@ -14,66 +17,149 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import HeldError
+from pipelines.errors import FencedError, HeldError
 
 _ORPHAN_SECONDS = 60.0
+_SIGNS_PER_LEASE = 10
+
+
+def lease_seconds() -> float:
+    """How long a run may show no sign of life before another attempt takes its place."""
+    return float(os.environ.get("SEXTANT_LEASE_SECONDS", "120"))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lock that is held.
+
+    Args:
+        path: The lock file.
+        holder: What this holder is called.
+        handle: The open file that the kernel locked.
+    """
+
+    path: Path
+    holder: str
+    handle: int
+
+    def check(self) -> None:
+        """Make sure that nobody has taken the lock over.
+
+        Raises:
+            FencedError: When another attempt has; names it.
+        """
+        if _in_place(self.handle, self.path):
+            return
+        other = json.loads(self.path.read_text() or "{}") if self.path.exists() else {}
+        raise FencedError(
+            f"{self.holder} showed no sign of life for a while, and "
+            f"{other.get('holder', 'another attempt')} "
+            f"(process {other.get('pid', 'unknown')}) took its place.\n"
+            "  Nothing more was written by this one."
+        )
+
+    def note_child(self, pid: int) -> None:
+        """Name a child process that may outlive the holder, such as Spark's JVM."""
+        content = _content(self.handle)
+        children = content.get("children", [])
+        assert isinstance(children, list)
+        _write(self.handle, {**content, "children": sorted({*children, pid})})
 
 
 @contextmanager
-def hold(path: Path, holder: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+def hold(
+    path: Path, holder: str, *, wait_seconds: float = 0.0, lease: float | None = None
+) -> Iterator[Claim]:
     """Hold an exclusive lock for the time of a ``with`` block.
 
     Args:
         path: The lock file; made when missing, never removed.
         holder: What to call this holder in the message that others get.
         wait_seconds: How long to wait for another holder.
+        lease: Seconds without a sign of life after which another may take the lock over; None when
+            nobody ever may.
 
     Raises:
         HeldError: When another process holds it all that time; says which.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _acquire(path, wait_seconds, lease)
+    ended = threading.Event()
     try:
-        _acquire(handle, path, wait_seconds)
         _await_orphans(_content(handle))
         _write(handle, {"holder": holder, "pid": os.getpid(), "children": []})
-        yield
+        if lease is not None:
+            signs = threading.Thread(
+                target=_show_life, args=(handle, lease / _SIGNS_PER_LEASE, ended), daemon=True
+            )
+            signs.start()
+        yield Claim(path, holder, handle)
         _write(handle, {})
     finally:
+        ended.set()
+        if lease is not None:
+            signs.join()
         os.close(handle)  # lets go of the lock
 
 
-def note_child(path: Path, pid: int) -> None:
-    """Name a child process that may outlive the holder of this lock, such as Spark's JVM."""
-    with path.open("r+") as file:
-        content = json.loads(file.read() or "{}")
-        content["children"] = sorted({*content.get("children", []), pid})
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(content))
+def _show_life(handle: int, every: float, ended: threading.Event) -> None:
+    while not ended.wait(every):
+        os.utime(handle)
 
 
-def _acquire(handle: int, path: Path, wait_seconds: float) -> None:
+def _acquire(path: Path, wait_seconds: float, lease: float | None) -> int:
     deadline = time.monotonic() + wait_seconds
     while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _in_place(handle, path):
+                return handle
         except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            content = _content(handle)
-            raise HeldError(
-                f"{path.stem} is held by {content.get('holder', 'another process')} "
-                f"(process {content.get('pid', 'unknown')}).\n"
-                "  Nothing was changed. Wait for it to end, then run the same command again."
-            ) from None
-        return
+            if lease is not None and time.time() - os.fstat(handle).st_mtime > lease:
+                return _take_over(handle, path, lease)
+            if time.monotonic() >= deadline:
+                content = _content(handle)
+                os.close(handle)
+                raise HeldError(
+                    f"{path.stem} is held by {content.get('holder', 'another process')} "
+                    f"(process {content.get('pid', 'unknown')}).\n"
+                    "  Nothing was changed. Wait for it to end, then run the same command again."
+                ) from None
+        # Held for now, or replaced between opening and locking.
+        os.close(handle)
+        time.sleep(0.05)
+
+
+def _take_over(stale: int, path: Path, lease: float) -> int:
+    """Put a new lock file, already locked, in the place of one whose lease has run out."""
+    try:
+        # One at a time: of two that find the lease over, the second finds a holder who lives.
+        with hold(path.with_suffix(".takeover"), "takeover", wait_seconds=lease):
+            if not _in_place(stale, path):
+                return _acquire(path, 0.0, lease)
+            part = path.with_suffix(".part")
+            part.unlink(missing_ok=True)
+            handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.replace(path)
+            return handle
+    finally:
+        os.close(stale)
+
+
+def _in_place(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _await_orphans(content: dict[str, object]) -> None:
@@ -99,8 +185,7 @@ def _alive(pid: int) -> bool:
 
 
 def _content(handle: int) -> dict[str, object]:
-    os.lseek(handle, 0, os.SEEK_SET)
-    text = os.read(handle, 65536).decode()
+    text = os.pread(handle, 65536, 0).decode()
     content = json.loads(text) if text else {}
     assert isinstance(content, dict)
     return content

@@ -68,7 +68,11 @@ def _moved(node: Node, at: Origin) -> Node:
 
 
 def expand(
-    tree: Node, allowed: Callable[[tuple[Step, ...]], bool], *, required: bool
+    tree: Node,
+    allowed: Callable[[tuple[Step, ...]], bool],
+    *,
+    required: bool,
+    kept: Callable[[tuple[Step, ...]], bool] = lambda path: False,
 ) -> tuple[Node, list[Problem]]:
     """Put environment variables in the place of ``${NAME}``, in the texts that allow it.
 
@@ -76,6 +80,7 @@ def expand(
         tree: The merged spec.
         allowed: Says whether the text at a path may hold variables.
         required: Whether an unset variable is a problem; else it stays as it is written.
+        kept: Says where a variable stays as it is written in any case: what it holds is secret.
 
     Returns:
         The new tree, and the problems: unset variables, and variables where none may be.
@@ -91,6 +96,9 @@ def expand(
             return replace(node, value=items)
         if not isinstance(node.value, str) or "${" not in node.value:
             return node
+        if kept(path):
+            _filled(node, path, problems, required=required, settable=False)
+            return node
         if not allowed(path):
             problems.append(
                 node.at.problem(
@@ -104,7 +112,14 @@ def expand(
     return visit(tree, ()), problems
 
 
-def _filled(node: Node, path: tuple[Step, ...], problems: list[Problem], *, required: bool) -> str:
+def _filled(
+    node: Node,
+    path: tuple[Step, ...],
+    problems: list[Problem],
+    *,
+    required: bool,
+    settable: bool = True,
+) -> str:
     text: str = node.value
     for broken in _OPENING.findall(text):
         if _VARIABLE.fullmatch(broken) is None:
@@ -115,7 +130,8 @@ def _filled(node: Node, path: tuple[Step, ...], problems: list[Problem], *, requ
             problems.append(
                 node.at.problem(
                     f"`{dotted(path)}`: the environment variable `{name}` is not set",
-                    f"Run `export {name}=...`, or give `--set {dotted(path)}=...`.",
+                    f"Run `export {name}=...`"
+                    + (f", or give `--set {dotted(path)}=...`." if settable else "."),
                 )
             )
     return _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), text)

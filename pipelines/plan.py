@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from pipelines.built import holds
 from pipelines.digests import digest
 from pipelines.graph import Step
 from pipelines.intervals import Interval
@@ -82,16 +84,24 @@ class Planner:
         now = fingerprint(step, self._interval, self.inputs(step))
         done = self._history.last_success(step.name, self._interval)
         last = self._history.last(step.name, self._interval)
-        if done is None:
-            reason = "its last attempt failed" if last is not None else "it has not run yet"
-            return Decision(step, True, reason, now)
-        if done.fingerprint != now:
+        if last is None:
+            return Decision(step, True, "it has not run yet", now)
+        if done is not None and done.fingerprint != now:
             return Decision(step, True, "its options, code or inputs changed", now)
         if last is not done:
-            return Decision(step, True, "its last attempt failed", now)
+            ended = "was cut off" if last.status == "started" else "failed"
+            return Decision(step, True, f"its last attempt {ended}", now)
         gone = [table for table in step.writes if self._lake.version(table) is None]
         if gone:
             return Decision(step, True, f"table `{gone[0]}` is gone", now)
+        window = done.detail.get("window")
+        if window is not None and not holds(
+            self._lake,
+            step.writes[0],
+            done.detail["recipe"],
+            (datetime.fromisoformat(window[0]), datetime.fromisoformat(window[1])),
+        ):
+            return Decision(step, True, "another run replaced or removed some of its rows", now)
         return Decision(step, False, "up to date", now)
 
     def inputs(self, step: Step) -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +17,7 @@ from typing import Any
 
 from pipelines.contract import Contract, load_contract
 from pipelines.digests import digest
+from pipelines.errors import StageError
 from pipelines.graph import Step, build_steps
 from pipelines.intervals import Interval
 from pipelines.model_options import resolve_model
@@ -101,6 +104,9 @@ class Project:
 
     def location(self, path: str) -> str:
         """A path of the spec as an absolute path; a URI stays as it is."""
+        prefix = "jdbc:sqlite:"
+        if path.startswith(prefix):
+            return f"{prefix}{(self.root / path.removeprefix(prefix)).resolve()}"
         return path if "://" in path else str((self.root / path).resolve())
 
     @property
@@ -122,15 +128,27 @@ class Project:
         """Where MLflow keeps model files."""
         return self.location(self.pipeline.environment.mlflow.artifacts)
 
+    @property
+    def pseudonym_key(self) -> bytes | None:
+        """The key with which the ids of users are hashed; None where they are stored as given."""
+        key = secret(self.pipeline.sources.pseudonym_key)
+        return None if key is None else key.encode()
+
     def registered_name(self, model: str) -> str:
         """A model's name in the registry."""
         return f"{self.pipeline.pipeline}.{model}"
 
     def source_digest(self) -> str:
-        """Hash of the names, sizes and times of the source files."""
+        """Hash of the names, sizes and times of the source files.
+
+        A server's database looks different every time: whether it changed, only a query can tell.
+        """
         facts: list[object] = []
         for source in self.pipeline.sources.files():
-            location = self.location(source)
+            location = self.location(source).removeprefix("jdbc:sqlite:")
+            if location.startswith("jdbc:"):
+                facts.append([location, time.time_ns()])
+                continue
             if "://" in location:
                 facts.append(location)
                 continue
@@ -151,6 +169,19 @@ class Project:
         return " ".join(shlex.quote(word) for word in words)
 
 
+def secret(variable: str | None) -> str | None:
+    """The value of ``${NAME}``: looked up where it is used, so that no record ever holds it."""
+    if variable is None:
+        return None
+    name = variable.strip("${}")
+    if name not in os.environ:
+        raise StageError(
+            f"The environment variable `{name}` is not set.\n"
+            f"  It holds a secret of the sources: run `export {name}=...` where the pipeline runs."
+        )
+    return os.environ[name]
+
+
 def _program() -> str:
     """How to call this program from here: by name, or by path where the PATH lacks it."""
     if shutil.which("sextant"):
@@ -159,11 +190,15 @@ def _program() -> str:
 
 
 def _expand(location: str) -> list[str]:
+    """The files of a path, and perhaps some more: alternatives and named parts match anything."""
     path = Path(location)
-    if path.is_dir():
-        return [str(file) for file in path.rglob("*") if file.is_file()]
-    anchor = Path(path.anchor)
-    return [str(file) for file in anchor.glob(str(path.relative_to(anchor)))]
+    matches = [path]
+    if not path.exists():
+        anchor = Path(path.anchor)
+        pattern = re.sub(r"\{[^}/]*\}", "*", str(path.relative_to(anchor)))
+        matches = list(anchor.glob(pattern))
+    below = [file for match in matches if match.is_dir() for file in match.rglob("*")]
+    return [str(file) for file in [*matches, *below] if file.is_file()]
 
 
 def commit() -> str:

@@ -13,7 +13,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +21,12 @@ from pathlib import Path
 from pipelines import stages
 from pipelines.context import Engines, StageContext, StageResult
 from pipelines.digests import digest
-from pipelines.errors import SextantError, StageError
+from pipelines.disk import explain, explained, require_writable
+from pipelines.errors import FencedError, SextantError, StageError
 from pipelines.graph import Step
 from pipelines.intervals import Interval, interval_ending, last_whole_interval, parse_moment
 from pipelines.lake import Lake
-from pipelines.locks import hold
+from pipelines.locks import Claim, hold, lease_seconds
 from pipelines.memory import PeakMemory
 from pipelines.plan import Decision, Planner
 from pipelines.project import Project, commit
@@ -72,13 +73,15 @@ class Runner:
     def __init__(self, project: Project, progress: Callable[[str], None]) -> None:
         self._project = project
         self._progress = progress
+        self._held = ExitStack()
+        self._claims: list[Claim] = []
         self.lake = Lake(
-            project.location(project.pipeline.environment.lake), project.pipeline.pipeline
+            project.location(project.pipeline.environment.lake),
+            project.pipeline.pipeline,
+            self._claims,
         )
         self.history = RunHistory(self.lake)
-        self._held = ExitStack()
-        self._locks: list[Path] = []
-        self.engines = Engines(project, self._locks)
+        self.engines = Engines(project, self._claims)
         os.environ.update(_ENVIRONMENT)
         for talker in _TALKERS:
             logging.getLogger(talker).setLevel(logging.WARNING)
@@ -109,7 +112,7 @@ class Runner:
             noted = json.loads(note.read_text())
             if noted["sources"] == sources:
                 return datetime.fromisoformat(noted["latest"])
-        latest = latest_event(self._project, self.engines)
+        latest = latest_event(self._project, self.engines, self.lake)
         if note is not None:
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(json.dumps({"sources": sources, "latest": latest.isoformat()}))
@@ -173,12 +176,22 @@ class Runner:
 
     def _hold(self, what: str, holder: str) -> None:
         folder = self.lake.folder
+        environment = self._project.pipeline.environment
+        require_writable(
+            {"environment.reports": self._project.reports}
+            | ({"environment.lake": folder} if folder else {})
+            | (
+                {}
+                if "://" in environment.mlflow.artifacts
+                else {"environment.mlflow.artifacts": Path(self._project.artifacts)}
+            )
+        )
         if folder is None:
             return
         lock = folder / ".locks" / f"{what}.lock"
-        if lock not in self._locks:
-            self._held.enter_context(hold(lock, holder))
-            self._locks.append(lock)
+        if all(claim.path != lock for claim in self._claims):
+            claim = self._held.enter_context(hold(lock, holder, lease=lease_seconds()))
+            self._claims.append(claim)
 
     def _execute(self, step: Step, interval: Interval, decision: Decision) -> StageRun:
         context = StageContext(
@@ -197,22 +210,30 @@ class Runner:
 
         def record(status: str, result: StageResult) -> StageRun:
             seconds = time.monotonic() - start
-            return self._record(
-                context, decision, status, started_at, seconds, memory.peak_mb, result
-            )
+            with explained(self.lake.location):
+                return self._record(
+                    context, decision, status, started_at, seconds, memory.peak_mb, result
+                )
 
+        # Without a record of the attempt, one that is killed after its commit would leave rows
+        # that the last success knows nothing of, and the planner would take them for its own.
+        record("started", StageResult(""))
         try:
             with memory:
                 result = stages.function(step.kind)(context)
+        except FencedError:
+            raise  # What is recorded now is another attempt's business.
         except SextantError as error:
             error.next_command = error.next_command or resume
-            record("failed", StageResult(str(error)))
+            with suppress(StageError):  # a full disk takes no record either; the first error counts
+                record("failed", StageResult(str(error)))
             raise
         except Exception as error:
-            record("failed", StageResult(f"{type(error).__name__}: {error}"))
+            with suppress(StageError):
+                record("failed", StageResult(f"{type(error).__name__}: {error}"))
             raise StageError(
                 f"Stage `{step.name}` failed for the interval that ends at {interval.end_text}.\n"
-                f"{_explain(error)}",
+                f"{explain(error, self.lake.location) or _explain(error)}",
                 next_command=resume,
             ) from error
         return record("succeeded", result)

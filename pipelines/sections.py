@@ -230,6 +230,20 @@ class Drift(Record):
     columns: Many[str] = Field((), description="Columns to watch; all features when empty.")
 
 
+class Maintenance(Record):
+    """What keeps the tables small."""
+
+    intervals: Count = Field(
+        120, description="Intervals of which features and staged lists are kept, the newest ones."
+    )
+    files: Count = Field(16, description="Small files of a table above which they are merged.")
+    versions: Duration = Field(
+        "7d",
+        validate_default=True,
+        description="How long a table's earlier versions can still be read.",
+    )
+
+
 class Candidates(Record):
     """The lists that are published."""
 

@@ -1,28 +1,31 @@
-"""The section ``sources``: where each table's rows come from, and which of their columns mean what.
-
-Each table has a record of its columns, so that an unknown column, or a unit on a column that is no
-time, is refused by the type. Shorthands (a column's name alone) become the long form on reading.
-"""
+"""The section ``sources``: the tables of a pipeline, and where the rows of each come from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pipelines.intervals import text
+from pipelines.demo_source import Demo
 from pipelines.records import (
-    Location,
+    Duration,
     Many,
     Record,
     RefusedError,
-    Scalar,
-    Share,
-    Time,
     one_of,
 )
+from pipelines.source_columns import (
+    Columns,
+    EventColumns,
+    FollowColumns,
+    ItemColumns,
+    Pattern,
+    Unit,
+    UserColumns,
+    Zone,
+)
+from pipelines.source_formats import Files, Secret
 
 EVENT_TYPES = (
     "impression",
@@ -37,170 +40,7 @@ EVENT_TYPES = (
     "follow",
 )
 
-INFERRED = "x-inferred"
-"""Marks, in a field's schema, a required value that is found out where it is not given."""
-
-_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dat": "csv", ".parquet": "parquet"}
-
 EventType = Annotated[str, AfterValidator(one_of(EVENT_TYPES, "event type"))]
-Unit = Literal["s", "ms", "us", "iso"]
-
-
-class Column(Record):
-    """A column of a table: the source column that fills it, or one value for all rows."""
-
-    from_: str | None = Field(None, alias="from", min_length=1, description="The source column.")
-    constant: Scalar = Field(None, description="One value for all rows.")
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if (self.from_ is None) == (self.constant is None):
-            raise RefusedError(
-                "needs either `from` or `constant`", "Write {from: COLUMN} or {constant: VALUE}."
-            )
-        return self
-
-    def plain(self) -> dict[str, Any]:
-        """Return every option, also those that this kind of column does not have (None)."""
-        absent = {"unit": None, "scale": None, "split": None}
-        return absent | self.model_dump(by_alias=True)
-
-
-class TimeColumn(Column):
-    """A column of times; text and numbers are read as UTC."""
-
-    unit: Unit | None = Field(
-        None,
-        description="Unit of a number since 1970 (s, ms, us), or `iso` for text. "
-        "Not needed where the source column has a type for times.",
-    )
-
-
-class NumberColumn(Column):
-    """A column of numbers."""
-
-    scale: float | None = Field(
-        None, description="Factor to apply, such as 0.001 from milliseconds to seconds."
-    )
-
-
-class ListColumn(Column):
-    """A column of lists."""
-
-    split: str | None = Field(
-        None,
-        min_length=1,
-        description="Separator, where the source column is text. Not needed for a column of lists.",
-    )
-
-
-def _named(value: object) -> object:
-    return {"from": value} if isinstance(value, str) else value
-
-
-Plain = Annotated[Column, BeforeValidator(_named, json_schema_input_type=str | Column)]
-Moment = Annotated[TimeColumn, BeforeValidator(_named, json_schema_input_type=str | TimeColumn)]
-Number = Annotated[NumberColumn, BeforeValidator(_named, json_schema_input_type=str | NumberColumn)]
-Listed = Annotated[ListColumn, BeforeValidator(_named, json_schema_input_type=str | ListColumn)]
-
-
-class Columns(Record):
-    """The columns of a table; each gives a source column's name, or a mapping."""
-
-    def mapped(self) -> dict[str, Column]:
-        """Return the columns that the spec maps, by name."""
-        return {name: column for name in type(self).model_fields if (column := getattr(self, name))}
-
-
-class EventColumns(Columns):
-    """Columns of `events`."""
-
-    user_id: Plain = Field(description="Who did it.")
-    item_id: Plain = Field(description="With what.")
-    timestamp: Moment = Field(description="When.")
-    event_id: Plain | None = Field(
-        None, description="Its own id; derived from the row without one."
-    )
-    value: Number | None = Field(None, description="A rating.")
-    watch_seconds: Number | None = Field(None, description="Time spent watching, seconds.")
-    position: Number | None = Field(None, description="Place in the list that was shown, from 1.")
-    device: Plain | None = Field(None, description="Kind of device.")
-    location: Plain | None = Field(None, description="Place: of the person, or on the page.")
-    exploration: Plain | None = Field(None, description="Whether the item was shown at random.")
-
-
-class ItemColumns(Columns):
-    """Columns of `items`."""
-
-    item_id: Plain = Field(description="The item.")
-    item_type: Plain | None = Field(None, description="Such as video, film or post.")
-    media_type: Plain | None = Field(None, description="Such as video, image or text.")
-    title: Plain | None = Field(None, description="Title, shown to people.")
-    text: Plain | None = Field(None, description="Body, description or transcript.")
-    categories: Listed | None = Field(None, description="Categories, the main one first.")
-    tags: Listed | None = Field(None, description="Free tags.")
-    author_id: Plain | None = Field(None, description="Who made it: a user.")
-    created_at: Moment | None = Field(None, description="When it came; unknown means always there.")
-    duration_seconds: Number | None = Field(None, description="Length, seconds.")
-    image_url: Plain | None = Field(None, description="Picture.")
-    video_url: Plain | None = Field(None, description="Film.")
-    video_embedding: Listed | None = Field(None, description="2048 numbers.")
-    audio_embedding: Listed | None = Field(None, description="1024 numbers.")
-    text_embedding: Listed | None = Field(None, description="768 numbers.")
-
-
-class UserColumns(Columns):
-    """Columns of `users`."""
-
-    user_id: Plain = Field(description="The user.")
-    created_at: Moment | None = Field(
-        None, description="When they came; unknown means always there."
-    )
-    trust_score: Number | None = Field(None, description="Trust in what they publish.")
-    interests: Plain | None = Field(None, description="Topic to strength.")
-    content_type_preferences: Plain | None = Field(None, description="Item type to strength.")
-    diversity_preference: Number | None = Field(None, description="Wish for variety.")
-    consent: Plain | None = Field(None, description="Whether their data may be used.")
-    demographics: Plain | None = Field(None, description="Sensitive; never an input of a model.")
-
-
-class FollowColumns(Columns):
-    """Columns of `follows`."""
-
-    follower_id: Plain = Field(description="Who follows.")
-    followee_id: Plain = Field(description="Whom.")
-    since: Moment | None = Field(None, description="Since when; unknown means always.")
-
-
-class Files(Record):
-    """Files of one shape."""
-
-    path: Location = Field(
-        description="A file, a glob such as data/log/*.csv, or a folder; below the "
-        "project's folder, absolute, or a URI. ${NAME} stands for an environment variable."
-    )
-    format: Literal["csv", "parquet"] = Field(
-        description="csv or parquet; not needed where the path's suffix tells.",
-        json_schema_extra={INFERRED: "by suffix"},
-    )
-    delimiter: str = Field(",", min_length=1, description="Between the values of a CSV line.")
-    header: bool = Field(
-        True, description="Whether a CSV file's first line names its columns; else _c0, _c1, ..."
-    )
-    null_values: Many[str] = Field(("",), description="CSV texts that stand for no value.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _format_from_suffix(cls, value: Any) -> Any:
-        if (
-            not isinstance(value, dict)
-            or "format" in value
-            or not isinstance(value.get("path"), str)
-        ):
-            return value
-        name = value["path"].lower().rsplit("/", 1)[-1].removesuffix(".gz")
-        found = next((f for suffix, f in _SUFFIXES.items() if name.endswith(suffix)), None)
-        return value if found is None else {**value, "format": found}
 
 
 class TableSource(Files):
@@ -215,6 +55,8 @@ class CollectTime(Record):
 
     from_: str = Field(alias="from", min_length=1, description="The source column.")
     unit: Unit = Field("iso", description="s, ms, us since 1970, or iso.")
+    pattern: Pattern | None = Field(None, description="How text is written: dd/MM/yyyy HH:mm.")
+    zone: Zone = Field("UTC", description="Zone of texts that do not name theirs.")
 
 
 class Collect(Files):
@@ -227,10 +69,30 @@ class Collect(Files):
     )
 
 
+class CollectVector(Files):
+    """A vector for each item from a second file; the defaults fit a NumPy array."""
+
+    key: str = Field(
+        "row",
+        min_length=1,
+        description="The second file's column with the item's id; of npy, `row` counts from 0.",
+    )
+    from_: str = Field(
+        "vector", alias="from", min_length=1, description="Its column that holds the vector."
+    )
+
+
 class CollectedColumns(Record):
     """Columns of `items` that may be gathered from a second file."""
 
     tags: Collect | None = Field(None, description="Free tags.")
+    video_embedding: CollectVector | None = Field(None, description="Vectors of what is seen.")
+    audio_embedding: CollectVector | None = Field(None, description="Vectors of what is heard.")
+    text_embedding: CollectVector | None = Field(None, description="Vectors of what is read.")
+
+    def files(self) -> dict[str, Collect | CollectVector]:
+        """Return what is gathered, by column."""
+        return {name: found for name in type(self).model_fields if (found := getattr(self, name))}
 
 
 class EventTypeRule(Record):
@@ -311,51 +173,6 @@ class FollowSource(TableSource):
     columns: FollowColumns = Field(description="Column of `follows` to source column.")
 
 
-class Demo(Record):
-    """The built-in simulator; it fills all four tables."""
-
-    users: int = Field(2000, ge=50, description="Users at the end of the period.")
-    items: int = Field(1200, ge=100, description="Items at the end of the period.")
-    days: int = Field(28, ge=1, le=3650, description="Length of the period, days.")
-    start: Time = Field(
-        "2026-01-05T00:00Z",
-        validate_default=True,
-        description="Its first instant, a midnight in UTC.",
-    )
-    events_per_user_day: float = Field(
-        6.0, ge=1, le=200, description="Mean number of events of a user on an active day."
-    )
-    drift: Literal["taste", "device", "none"] = Field(
-        "taste", description="What changes at `drift_at`: tastes and devices, devices, or nothing."
-    )
-    drift_at: Time | None = Field(
-        None, description="When; two days before the end of the period when not given."
-    )
-    new_user_share: float = Field(0.05, ge=0, le=0.5, description="Users who join meanwhile.")
-    new_item_share: float = Field(0.15, ge=0, le=0.5, description="Items that come meanwhile.")
-    exploration: Share = Field(0.15, description="Share of impressions drawn at random.")
-    in_network_share: Share = Field(
-        0.60, description="Share of users who only interact with authors they follow."
-    )
-    vectors: bool = Field(True, description="Whether items carry their vectors.")
-
-    @model_validator(mode="after")
-    def _within_the_period(self) -> Self:
-        if self.start.time() != datetime.min.time():
-            raise RefusedError(
-                f"`start` is {text(self.start)}, no midnight in UTC",
-                "Write a date, such as 2026-01-05.",
-            )
-        end = self.start + timedelta(days=self.days)
-        if self.drift_at is not None and not self.start < self.drift_at < end:
-            raise RefusedError(
-                f"`drift_at` is {text(self.drift_at)}, outside the period from {text(self.start)} "
-                f"to {text(end)}",
-                "Write a time inside it, or `drift: none`.",
-            )
-        return self
-
-
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
@@ -371,6 +188,17 @@ class Sources(Record):
     items: ItemSource | None = Field(None, description="What is recommended.")
     users: UserSource | None = Field(None, description="To whom.")
     follows: FollowSource | None = Field(None, description="Who follows whom.")
+    pseudonym_key: Secret | None = Field(
+        None,
+        description="Key with which ids of users are hashed before they are stored: ${NAME}, at "
+        "least 32 bytes. Without it they are stored as they are.",
+    )
+    lateness: Duration = Field(
+        "1d",
+        validate_default=True,
+        description="How much older than the interval that reads it an event may be and still join "
+        "its own interval; later ones are quarantined until that interval is run again.",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -398,6 +226,6 @@ class Sources(Record):
     def files(self) -> tuple[str, ...]:
         """Return every path, also those of gathered columns."""
         paths = [source.path for source in self.tables()]
-        if self.items is not None and self.items.collect.tags is not None:
-            paths.append(self.items.collect.tags.path)
+        if self.items is not None:
+            paths += [source.path for source in self.items.collect.files().values()]
         return tuple(dict.fromkeys(paths))

@@ -19,7 +19,7 @@ from pipelines.document import Node, Step, display_name, parse, read_document
 from pipelines.errors import Problem, SpecError, UsageError, closest
 from pipelines.merge import expand, merge, parse_setting
 from pipelines.records import Name, Record
-from pipelines.references import contract_findings, model_findings
+from pipelines.references import column_findings, contract_findings, model_findings
 from pipelines.sections import (
     MODELS,
     Candidates,
@@ -29,6 +29,7 @@ from pipelines.sections import (
     Evaluation,
     Features,
     Gate,
+    Maintenance,
     ModelChoice,
     Models,
     Schedule,
@@ -64,6 +65,7 @@ class Pipeline(Record):
     gate: Gate = Field(Gate(), description="What a model must show to become champion.")
     drift: Drift = Field(Drift(), description="When new data counts as different.")
     candidates: Candidates = Field(Candidates(), description="The lists that are published.")
+    maintenance: Maintenance = Field(Maintenance(), description="What keeps the tables small.")
     environment: Environment = Field(Environment(), description="Where everything lives.")
 
     _tree: Node | None = PrivateAttr(None)
@@ -146,7 +148,7 @@ def read_pipeline(
     if problems:
         return Draft(None, None, frozenset(Pipeline.model_fields), tuple(problems))
 
-    tree, problems = expand(_merged(layers), _may_expand, required=variables)
+    tree, problems = expand(_merged(layers), _may_expand, required=variables, kept=_is_secret)
     return _check(tree, problems, root)
 
 
@@ -163,7 +165,11 @@ def _check(tree: Node, problems: list[Problem], root: Path) -> Draft:
     for sections, check in CHECKS:
         if not sections & wrong:
             problems += [problem_at(tree, *finding) for finding in check(pipeline)]
-    for section, look in (("models", model_findings), ("contracts", contract_findings)):
+    for section, look in (
+        ("models", model_findings),
+        ("contracts", contract_findings),
+        ("drift", column_findings),
+    ):
         if section not in wrong:
             findings, others = look(getattr(pipeline, section), root)
             problems += [problem_at(tree, *finding) for finding in findings] + others
@@ -180,7 +186,9 @@ def read_environment(env: str, *, root: Path) -> list[Problem]:
     except SpecError as error:
         return list(error.problems)
     stand_in = parse("pipeline: unnamed\nsources: {demo: {}}", "stand-in")
-    tree, problems = expand(_merged([stand_in, layer]), _may_expand, required=False)
+    tree, problems = expand(
+        _merged([stand_in, layer]), _may_expand, required=False, kept=_is_secret
+    )
     return [problem for problem in _check(tree, problems, root).problems if problem.file == name]
 
 
@@ -260,3 +268,7 @@ def _with_models(tree: Node, models: Node) -> Node:
 
 def _may_expand(path: tuple[Step, ...]) -> bool:
     return path[0] == "environment" or (path[0] == "sources" and path[-1] == "path")
+
+
+def _is_secret(path: tuple[Step, ...]) -> bool:
+    return path[0] == "sources" and path[-1] in (*("user", "password", "pseudonym_key"),)

@@ -1,4 +1,7 @@
-"""What has run: one row per stage and attempt in the table ``runs``, and what follows from it.
+"""What has run: the table ``runs``, and what follows from it.
+
+Each attempt at a stage is two rows of one ``started_at``: `started`, then `succeeded` or `failed`.
+A first row without the second is an attempt that was cut off, whose writes nobody vouches for.
 
 A step is up to date when its last success for the interval has the fingerprint that it would have
 now: the hash of its options, its code, its interval and the digests of all it reads. For a table
@@ -23,7 +26,7 @@ from pipelines.lake import Lake
 
 @dataclass(frozen=True)
 class StageRun:
-    """One attempt at one stage, as it stands in the table ``runs``.
+    """The beginning or the end of one attempt at one stage, as it stands in the table ``runs``.
 
     Args:
         run_id: Names the pipeline and its interval; the same for every attempt.
@@ -69,13 +72,13 @@ class RunHistory:
 
     @property
     def runs(self) -> list[StageRun]:
-        """All attempts, oldest first."""
+        """The rows of all attempts, oldest first."""
         if self._runs is None:
             self._runs = self._load()
         return self._runs
 
     def last(self, stage: str, interval: Interval) -> StageRun | None:
-        """The newest attempt at a stage for an interval."""
+        """The newest row of a stage for an interval."""
         found = [r for r in self.runs if r.stage == stage and r.interval_end == interval.end]
         return found[-1] if found else None
 
@@ -94,6 +97,8 @@ class RunHistory:
         Each run fills from the last such moment, so what is covered is one range without gaps.
         Events that another `mapping` of the sources made do not count: a changed spec loads anew.
         """
+        if self._lake.version("events") is None:  # somebody removed it: nothing is covered
+            return None
         ends = [
             run.interval_end
             for run in self.runs
@@ -122,7 +127,7 @@ class RunHistory:
         return digest([events, newest[interval.end].detail["dimensions"]])
 
     def record(self, run: StageRun) -> None:
-        """Append one attempt."""
+        """Append one row."""
         import pyarrow as pa
 
         row = asdict(run)
@@ -139,7 +144,10 @@ class RunHistory:
         for row in rows:
             for key in ("tables_in", "tables_out", "detail"):
                 row[key] = json.loads(row[key])
-        return sorted((StageRun(**row) for row in rows), key=lambda run: run.started_at)
+        return sorted(
+            (StageRun(**row) for row in rows),
+            key=lambda run: (run.started_at, run.status != "started"),
+        )
 
 
 def fingerprint(step: Step, interval: Interval, inputs: Mapping[str, str]) -> str:

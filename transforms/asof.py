@@ -52,10 +52,36 @@ def timeline(
     return rows.withColumn(MARK, F.lit(0)).unionByName(placed, allowMissingColumns=True)
 
 
+def collapse(rows: DataFrame, key: str, columns: Sequence[str], *, before: Column) -> DataFrame:
+    """Adds up the rows that lie before all points, which then need no place of their own in time.
+
+    Args:
+        rows: Columns `key`, `__at` and `columns`, for sums over everything before a point.
+        key: Name of the id.
+        columns: What will be summed.
+        before: µs since 1970; no point asks about an earlier moment.
+
+    Returns:
+        `key`, `__at` and `columns`: one row per id for what lies before, then the other rows.
+    """
+    kept = [key, AT, *columns]
+    old = rows.filter(F.col(AT) < before).groupBy(key).agg(*[F.sum(c).alias(c) for c in columns])
+    old = old.withColumn(AT, F.lit(ALWAYS_MICROS))
+    return old.select(kept).unionByName(rows.filter(F.col(AT) >= before).select(kept))
+
+
 def previous(column: str, key: str) -> Column:
     """Returns the value of the last row before the present one on the time line."""
     before = _forward(key).rowsBetween(Window.unboundedPreceding, -1)
     return F.last(F.when(F.col(MARK) == 0, F.col(column)), ignorenulls=True).over(before)
+
+
+def following(column: str, key: str) -> Column:
+    """Returns the value of the first row after the present one on the time line."""
+    return F.expr(
+        f"lead(if({MARK} = 0, {column}, null)) IGNORE NULLS "
+        f"OVER (PARTITION BY {key} ORDER BY {AT}, abs({MARK}) DESC)"
+    )
 
 
 def sums_at_points(
@@ -64,7 +90,7 @@ def sums_at_points(
     *,
     windowed: Sequence[str] = (),
     lifetime: Sequence[str] = (),
-    first: Sequence[str] = (),
+    after_first: Sequence[str] = (),
 ) -> DataFrame:
     """Sums columns of a time line as of each point.
 
@@ -73,39 +99,34 @@ def sums_at_points(
         key: Name of the id.
         windowed: Columns summed over `[as_of - history, as_of)`.
         lifetime: Columns summed over everything before `as_of`.
-        first: Columns whose value at the first row of the window is wanted; only rows where they
-            are not null take part, and it is null when the window has none.
+        after_first: Columns summed over the window less its first row that has them. The mark of a
+            window's start must hold the value of the row after it under `first_COLUMN`, null when
+            there is none. Where the window holds no such row the sum has no meaning.
 
     Returns:
-        One row per point: `key`, `as_of`, the sums (0 where nothing happened), and `first_COLUMN`.
+        One row per point: `key`, `as_of` and the sums, 0 where nothing happened.
     """
     forward = _forward(key).rowsBetween(Window.unboundedPreceding, Window.currentRow)
     running = {
-        name: F.coalesce(F.sum(name).over(forward), F.lit(0)) for name in [*windowed, *lifetime]
+        name: F.coalesce(F.sum(name).over(forward), F.lit(0))
+        for name in [*windowed, *after_first, *lifetime]
     }
-    if first:
-        # In falling order of time, the last row so far is the next one in time.
-        backward = (
-            Window.partitionBy(key)
-            .orderBy(F.desc(AT), F.desc(F.abs(MARK) == 0))
-            .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    for name in after_first:
+        running[name] += F.when(F.col(MARK) == -1, F.coalesce(f"first_{name}", F.lit(0))).otherwise(
+            0
         )
-        present = (F.col(MARK) == 0) & F.col(first[0]).isNotNull()
-        upcoming = F.when(present, F.struct(F.col(AT), *first))
-        running["__next"] = F.last(upcoming, ignorenulls=True).over(backward)
     # Summed into columns of other names, so that each window reads the rows and not the sums.
     summed = line.select(
         key, "as_of", MARK, *[value.alias(f"__sum_{name}") for name, value in running.items()]
     ).filter(F.col(MARK) != 0)
-    totals = [F.sum(F.col(f"__sum_{name}") * F.col(MARK)).alias(name) for name in windowed] + [
-        F.sum(F.when(F.col(MARK) == 1, F.col(f"__sum_{name}"))).alias(name) for name in lifetime
-    ]
-    if first:
-        inside = (F.col(MARK) == -1) & (F.col(f"__sum___next.{AT}") < F.unix_micros("as_of"))
-        totals += [
-            F.max(F.when(inside, F.col(f"__sum___next.{name}"))).alias(f"first_{name}")
-            for name in first
-        ]
+    if not windowed and not after_first:  # one mark a point: nothing to put together
+        return summed.select(
+            key, "as_of", *[F.col(f"__sum_{name}").alias(name) for name in lifetime]
+        )
+    totals = [
+        F.sum(F.col(f"__sum_{name}") * F.col(MARK)).alias(name)
+        for name in [*windowed, *after_first]
+    ] + [F.sum(F.when(F.col(MARK) == 1, F.col(f"__sum_{name}"))).alias(name) for name in lifetime]
     return summed.groupBy(key, "as_of").agg(*totals)
 
 

@@ -9,10 +9,10 @@ from pyspark.sql import functions as F
 
 from transforms.contract_model import RowCheck, Rule, Scope
 from transforms.contract_tally import probed, repeated, unknown
-from transforms.schemas import struct
 
 _BROKEN = "__broken_rules"
 _COPY = "__copy"
+_ASIDE = "table string, row string, rule string, interval_end timestamp"
 _ROW_TIME = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
 _KEYS_HELD = 10_000
 
@@ -33,7 +33,7 @@ def split(
         interval_end. Both lazy.
     """
     if not setting_aside:
-        none = scope.frame.sparkSession.createDataFrame([], struct("quarantine"))
+        none = scope.frame.sparkSession.createDataFrame([], _ASIDE)
         return scope.frame.select(*columns), none
     frame = probed(scope.frame, setting_aside)
     broken = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -16,12 +18,17 @@ def rows_digest(df: DataFrame) -> str:
     Returns:
         Text, equal for frames with equal rows.
     """
-    row_hash = F.xxhash64(*[_hashable(df, column) for column in df.columns])
+    hashed = row_hash(df, df.columns)
     # A sum of 64-bit values overflows 64 bits; a decimal holds 10^19 of them.
     count, total = df.select(
-        F.count("*"), F.coalesce(F.sum(row_hash.cast("decimal(38,0)")), F.lit(0))
+        F.count("*"), F.coalesce(F.sum(hashed.cast("decimal(38,0)")), F.lit(0))
     ).collect()[0]
     return f"{count}:{int(total) & (2**64 - 1):016x}"
+
+
+def row_hash(df: DataFrame, columns: Sequence[str]) -> Column:
+    """Returns the 64-bit hash of a row's values in some columns."""
+    return F.xxhash64(*[_hashable(df, column) for column in columns])
 
 
 def _hashable(df: DataFrame, column: str) -> Column:

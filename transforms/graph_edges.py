@@ -12,13 +12,16 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from transforms.interactions import LabelRule, interactions
+from transforms.interactions import LabelRule, strengths
 
 HALF_LIFE = timedelta(days=30)
 """After this time an interaction weighs half."""
 
 MAX_LIKED_PER_USER = 100
 """Latest liked items of a user that count for similarity; bounds the pairs per user to 4,950."""
+
+_CODE_BITS = 31
+"""An item's number has no more bits, so that a pair of them is one 64-bit number."""
 
 _DECIMALS = 9
 """Weights are rounded to this, since the last bits of a sum depend on the order of its terms."""
@@ -54,7 +57,7 @@ def graph_edges(
         Table `graph_edges`, one row per source, target and relation.
     """
     end = F.lit(interval_end)
-    before = interactions(events.filter(F.col("timestamp") < end), items, rule)
+    before = strengths(events.filter(F.col("timestamp") < end), items, rule)
     parts = [
         _follows(follows, end),
         _interacts(before, end),
@@ -86,29 +89,38 @@ def _interacts(before: DataFrame, end: Column) -> DataFrame:
 
 def _similar(liked: DataFrame, count: int) -> DataFrame:
     latest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), "item_id")
-    baskets = (
+    kept = (
         liked.groupBy("user_id", "item_id")
         .agg(F.max("timestamp").alias("timestamp"))
         .withColumn("__rank", F.row_number().over(latest))
         .filter(F.col("__rank") <= MAX_LIKED_PER_USER)
-        .groupBy("user_id")
-        .agg(F.sort_array(F.collect_list("item_id")).alias("basket"))
     )
-    users = (
-        baskets.select(F.explode("basket").alias("item"))
-        .groupBy("item")
-        .agg(F.count("*").alias("users"))
+    # Numbers in the order of the ids: pairs are counted by one number, not by two texts.
+    codes = kept.groupBy("item_id").agg(F.count("*").alias("users"))
+    codes = codes.withColumn("code", F.row_number().over(Window.orderBy("item_id")).cast("bigint"))
+    codes = codes.localCheckpoint()
+    baskets = (
+        kept.join(F.broadcast(codes), "item_id")
+        .groupBy("user_id")
+        .agg(F.sort_array(F.collect_list("code")).alias("basket"))
     )
     # Each pair once, in the order of the ids; it becomes two directed edges after counting.
     rest = F.expr("slice(basket, position + 2, size(basket))")
     pairs = (
         baskets.select("basket", F.posexplode("basket").alias("position", "one"))
         .select("one", F.explode(rest).alias("other"))
-        .groupBy("one", "other")
+        .select((F.shiftleft("one", _CODE_BITS) + F.col("other")).alias("pair"))
+        .groupBy("pair")
         .agg(F.count("*").alias("together"))
-        .join(users.toDF("one", "users_one"), "one")
-        .join(users.toDF("other", "users_other"), "other")
+        .select(
+            F.shiftright("pair", _CODE_BITS).alias("one"),
+            F.col("pair").bitwiseAND(2**_CODE_BITS - 1).alias("other"),
+            "together",
+        )
     )
+    users = codes.select("code", "users")
+    pairs = pairs.join(F.broadcast(users.toDF("one", "users_one")), "one")
+    pairs = pairs.join(F.broadcast(users.toDF("other", "users_other")), "other")
     cosine = F.col("together") / F.sqrt(F.col("users_one") * F.col("users_other"))
     directed = pairs.select(
         F.round(cosine, _DECIMALS).alias("weight"),
@@ -120,10 +132,13 @@ def _similar(liked: DataFrame, count: int) -> DataFrame:
         ),
     )
     nearest = Window.partitionBy("item").orderBy(F.desc("weight"), "near")
-    kept = directed.withColumn("__rank", F.row_number().over(nearest)).filter(
+    best = directed.withColumn("__rank", F.row_number().over(nearest)).filter(
         F.col("__rank") <= count
     )
-    return _edges(kept, _item("item"), _item("near"), "similar", F.col("weight"))
+    for end in ("item", "near"):
+        names = codes.select(F.col("code").alias(end), F.col("item_id").alias(f"{end}_id"))
+        best = best.join(F.broadcast(names), end)
+    return _edges(best, _item("item_id"), _item("near_id"), "similar", F.col("weight"))
 
 
 def _edges(

@@ -95,8 +95,7 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         `strength`, `label`, `is_positive`, `watch_share`, and `position`, `device` and `location`
         (the least that is not null among the moment's events).
     """
-    durations = items.select("item_id", "duration_seconds")
-    known = events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())
+    known = _with_watch_share(events, items)
     ranks = F.create_map(*[F.lit(word) for pair in enumerate(_RISING) for word in reversed(pair)])
     best = F.struct(
         (F.col("event_type") == "dislike").alias("is_dislike"),
@@ -105,7 +104,7 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         "event_id",
         "event_type",
     )
-    joined = known.groupBy("user_id", "item_id", "timestamp").agg(
+    joined = known.groupBy("user_id", "timestamp", "item_id").agg(
         F.max(best).alias("best"),
         F.max("watch_share").alias("watch_share"),
         *[F.min(name).alias(name) for name in ("position", "device", "location")],
@@ -127,3 +126,37 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         "device",
         "location",
     )
+
+
+def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame:
+    """Computes of interactions only how strong they are, which is much cheaper.
+
+    Args:
+        events: Table `events`.
+        items: Table `items`, for durations.
+        rule: Strengths and label.
+
+    Returns:
+        `user_id`, `item_id`, `timestamp`, `strength` and `is_positive`, as `interactions` has them.
+    """
+    is_dislike = F.col("event_type") == "dislike"
+    known = _with_watch_share(events, items).withColumn("strength", strength(rule))
+    joined = known.groupBy("user_id", "item_id", "timestamp").agg(
+        F.max(F.when(is_dislike, F.col("strength"))).alias("disliked"),
+        F.max("strength").alias("strength"),
+    )
+    found = F.coalesce("disliked", "strength")
+    return joined.select(
+        "user_id",
+        "item_id",
+        "timestamp",
+        found.alias("strength"),
+        (found >= rule.threshold).alias("is_positive"),
+    )
+
+
+def _with_watch_share(events: DataFrame, items: DataFrame) -> DataFrame:
+    durations = items.select("item_id", "duration_seconds")
+    known = events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())
+    # All that follows groups by user and more: one exchange serves it all.
+    return known.repartition("user_id")

@@ -11,7 +11,7 @@ Delta locks only inside one process on a local disk: hold a lock per table aroun
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 _COMMIT = re.compile(r"(\d{20})\.json")
+_FILE_ID = re.compile(r"[0-9a-f]+")
 
 
 def read(spark: SparkSession, path: str | Path, version: int | None = None) -> DataFrame:
@@ -84,22 +85,65 @@ def replace_range(
     return _write(df, path, condition, metadata)
 
 
+def replace_files(
+    df: DataFrame, path: str | Path, files: Sequence[str], metadata: Mapping[str, object]
+) -> int:
+    """Replaces the rows whose `source_file` is one of `files` (hexadecimal ids, at least one).
+
+    The other arguments, the result and the errors are those of `replace_interval`.
+    """
+    if not files or not all(_FILE_ID.fullmatch(file) for file in files):
+        raise ValueError(f"{list(files)[:3]}: files are named by hexadecimal ids, at least one.")
+    condition = f"source_file IN ({', '.join(repr(file) for file in files)})"
+    return _write(df, path, condition, metadata)
+
+
+def replace_quarantine(
+    df: DataFrame,
+    path: str | Path,
+    interval_end: datetime,
+    start: datetime | None,
+    metadata: Mapping[str, object],
+) -> int:
+    """Replaces what one run set aside: rows of `[start, interval_end)`, and its rows without time.
+
+    The result and the errors are those of `replace_interval`.
+    """
+    end = _literal(interval_end)
+    window = f"timestamp < {end}" + (
+        "" if start is None else f" AND timestamp >= {_literal(start)}"
+    )
+    return _write(df, path, f"({window}) OR (timestamp IS NULL AND interval_end = {end})", metadata)
+
+
+def append(df: DataFrame, path: str | Path, metadata: Mapping[str, object]) -> int:
+    """Adds rows. Not safe to repeat: leave out what is there. Returns the new version."""
+    return _write(df, path, None, metadata, mode="append")
+
+
 def replace_all(df: DataFrame, path: str | Path, metadata: Mapping[str, object]) -> int:
     """Replaces the whole table and its schema. Returns the version that this commit made."""
     return _write(df, path, None, metadata)
 
 
 def _write(
-    df: DataFrame, path: str | Path, condition: str | None, metadata: Mapping[str, object]
+    df: DataFrame,
+    path: str | Path,
+    condition: str | None,
+    metadata: Mapping[str, object],
+    *,
+    mode: str = "overwrite",
 ) -> int:
     # Rebalancing makes few files of a small result and splits a large one.
     writer = (
         df.hint("rebalance")
         .write.format("delta")
-        .mode("overwrite")
+        .mode(mode)
         .option("userMetadata", dumps(metadata, sort_keys=True, default=str))
     )
-    if condition is None:
+    if mode == "append":
+        pass
+    elif condition is None:
         writer = writer.option("overwriteSchema", "true")
     else:
         writer = writer.option("replaceWhere", condition)

@@ -8,38 +8,25 @@ becomes the text that Spark gives (`12.0`): store ids as integers or texts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from transforms.parsing import ColumnMap, typed_value
+from transforms.pseudonyms import pseudonym
 from transforms.schemas import EVENT_TYPES, REQUIRED, struct
-from transforms.sources import CORRUPT_ROW, SourceError, quoted
+from transforms.source_errors import quoted
+from transforms.sources import CORRUPT_ROW, FILE
 
-_UNIT_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_USER_IDS = ("user_id", "author_id", "follower_id", "followee_id")
+_IDS = ("event_id", "item_id", *_USER_IDS)
+EVERYBODY = "*"
+"""The user id under which everybody's list is published; no source may use it."""
+
 _EVENT_TYPE, _FLAG_FAULT = "__event_type", "__flag_fault"
-# What Python, Arrow and Spark can all hold: years 1 to 9999.
-_FIRST_MICROS, _LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
-
-
-@dataclass(frozen=True)
-class ColumnMap:
-    """Where the values of one column come from."""
-
-    source: str | None = None
-    """Column of the source."""
-    unit: str | None = None
-    """Of a time given as a number since 1970 (`s`, `ms`, `us`), or `iso` for text."""
-    scale: float | None = None
-    """Factor for a number."""
-    split: str | None = None
-    """What separates the entries of a list; without it a text is a list of one."""
-    constant: Any = None
-    """The same value for every row, instead of a source."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +68,7 @@ def map_rows(
     columns: Mapping[str, ColumnMap],
     *,
     event_type: EventTypeRule | None = None,
+    pseudonym_key: bytes | None = None,
 ) -> tuple[DataFrame, DataFrame]:
     """Types the rows of a source.
 
@@ -93,10 +81,14 @@ def map_rows(
         table: `events`, `items`, `users` or `follows`.
         columns: By column of the table; the others become null.
         event_type: For `events`.
+        pseudonym_key: With it the ids of users become keyed hashes, and rows of `bad` too, since
+            nobody can say where in them a person is named.
 
     Returns:
         `good` with the schema of the table, and `bad` with `table`, `row` (the mapped source
-        columns as JSON) and `rule` (`required:COLUMN`, `parse:COLUMN` or `parse:row`).
+        columns as JSON) and `rule` (`required:COLUMN`, `parse:COLUMN`, `parse:row`, or
+        `reserved:COLUMN` for the user id `*`). Both keep
+        the column `_file` where the source has it.
 
     Raises:
         SourceError: A mapping does not fit the type of its source column.
@@ -120,13 +112,20 @@ def map_rows(
         if mapped is None:
             values[target.name] = F.lit(None).cast(target.dataType)
             continue
-        value, raw = _typed(df, target, mapped)
+        value, raw = typed_value(df, target, mapped, sources)
         values[target.name] = value
         if raw is not None:
             unread = raw.isNotNull() & value.isNull()
             faults.append(F.when(unread, f"parse:{target.name}"))
         if target.name in REQUIRED[table]:
             faults.append(F.when(value.isNull(), f"required:{target.name}"))
+        if target.name in _IDS:
+            # Arrays of texts end an id at a NUL: two ids would become one.
+            faults.append(F.when(value.contains("\0"), f"parse:{target.name}"))
+        if target.name in _USER_IDS:
+            faults.append(F.when(value == EVERYBODY, f"reserved:{target.name}"))
+            if pseudonym_key is not None:
+                values[target.name] = pseudonym(value, pseudonym_key)
     for name in REQUIRED[table]:
         if name not in columns and not (derived and name == "event_id"):
             faults.append(F.lit(f"required:{name}"))
@@ -137,8 +136,12 @@ def map_rows(
     )
     if CORRUPT_ROW in df.columns:
         row = F.coalesce(CORRUPT_ROW, row)
+    if pseudonym_key is not None:
+        row = pseudonym(row, pseudonym_key)
+    kept = [FILE] if FILE in df.columns else []
     typed = df.select(
         *[value.alias(name) for name, value in values.items()],
+        *kept,
         row.alias("__row"),
         F.coalesce(*faults, F.lit(None).cast("string")).alias("__rule"),
     )
@@ -149,9 +152,12 @@ def map_rows(
         # One source row makes several events; each needs an id of its own.
         good = good.withColumn("event_id", F.concat_ws("/", "event_id", "event_type"))
     bad = typed.filter("__rule IS NOT NULL").select(
-        F.lit(table).alias("table"), F.col("__row").alias("row"), F.col("__rule").alias("rule")
+        F.lit(table).alias("table"),
+        F.col("__row").alias("row"),
+        F.col("__rule").alias("rule"),
+        *kept,
     )
-    return good.select(schema.names), bad
+    return good.select(*schema.names, *kept), bad
 
 
 def event_types(df: DataFrame, rule: EventTypeRule) -> DataFrame:
@@ -208,7 +214,9 @@ def collect_lists(
     if collected.time is not None:
         assert collected.time.source is not None  # The specification has no constant times.
         sources.append(collected.time.source)
-        moment, raw = _typed(rows, T.StructField("tag_times", T.TimestampType()), collected.time)
+        moment, raw = typed_value(
+            rows, T.StructField("tag_times", T.TimestampType()), collected.time, sources
+        )
         assert raw is not None
         faults.append(F.when(raw.isNotNull() & moment.isNull(), "parse:tag_times"))
     key = F.col(quoted(collected.key)).cast("string")
@@ -220,7 +228,9 @@ def collect_lists(
     row = F.to_json(
         F.struct(*[F.col(quoted(name)) for name in sources]), {"ignoreNullFields": "false"}
     )
+    kept = [FILE] if FILE in rows.columns else []
     typed = rows.select(
+        *kept,
         key.alias("item_id"),
         value.alias("value"),
         moment.alias("time"),
@@ -238,8 +248,30 @@ def collect_lists(
     filled = filled.withColumn(target, F.col("entries.value"))
     if target == "tags":
         filled = filled.withColumn("tag_times", F.col("entries.time"))
-    bad = typed.filter("rule IS NOT NULL").select(F.lit("items").alias("table"), "row", "rule")
+    bad = typed.filter("rule IS NOT NULL").select(
+        F.lit("items").alias("table"), "row", "rule", *kept
+    )
     return filled.select(items.columns), bad
+
+
+def collect_vectors(
+    items: DataFrame, rows: DataFrame, target: str, *, key: str, value: str
+) -> tuple[DataFrame, DataFrame]:
+    """Fills a column of vectors from a second source.
+
+    Args:
+        items: Typed items; their `target` is replaced.
+        rows: The second source, one row per item; where an item has several, the least counts.
+        target: Such as `video_embedding`.
+        key: Its column with the item's id.
+        value: Its column with the vector.
+
+    Returns:
+        The items, and the rows that could not be read, as from `map_rows`.
+    """
+    good, bad = map_rows(rows, "items", {"item_id": ColumnMap(key), target: ColumnMap(value)})
+    vectors = good.groupBy("item_id").agg(F.min(target).alias(target))
+    return items.drop(target).join(vectors, "item_id", "left").select(items.columns), bad
 
 
 def deduplicate(df: DataFrame, table: str) -> tuple[DataFrame, Observation]:
@@ -296,69 +328,3 @@ def _content_id() -> Column:
     marked = [F.concat(F.length(part).cast("string"), F.lit(":"), part) for part in parts]
     text = F.concat_ws(",", *[F.coalesce(part, F.lit("-")) for part in marked])
     return F.substring(F.sha2(text, 256), 1, 32)
-
-
-def _typed(df: DataFrame, target: T.StructField, mapped: ColumnMap) -> tuple[Column, Column | None]:
-    """The typed value, and the raw one where the two can differ in being null."""
-    if mapped.source is None:
-        return F.lit(mapped.constant).cast(target.dataType), None
-    raw = F.col(quoted(mapped.source))
-    kind = df.schema[mapped.source].dataType
-    match target.dataType:
-        case T.TimestampType():
-            value = _timestamp(raw, kind, mapped)
-        case T.DoubleType():
-            value = raw.try_cast("double")
-            if mapped.scale is not None:
-                value = value * F.lit(float(mapped.scale))
-        case T.IntegerType():
-            # "3.0" is a whole number too; 3.5 is none.
-            number = raw.try_cast("decimal(38,6)")
-            value = F.when(number == F.floor(number), number.try_cast("int"))
-        case T.ArrayType():
-            value = _array(raw, kind, target.dataType, mapped)
-        case T.MapType() if isinstance(kind, T.StringType):
-            value = F.from_json(raw, target.dataType.simpleString(), {"mode": "PERMISSIVE"})
-        case T.MapType() if not isinstance(kind, T.MapType):
-            raise SourceError(
-                f"`{target.name}` is a map, but `{mapped.source}` holds {kind.simpleString()}; "
-                'it needs a map, or JSON text such as {"film": 0.5}.'
-            )
-        case _:
-            value = raw.try_cast(target.dataType)
-    return value, raw
-
-
-def _timestamp(raw: Column, kind: T.DataType, mapped: ColumnMap) -> Column:
-    if isinstance(kind, (T.TimestampType, T.TimestampNTZType, T.DateType)):
-        return raw.cast("timestamp")
-    if mapped.unit in _UNIT_MICROS:
-        # A decimal, since a double loses microseconds of the present century.
-        micros = raw.try_cast("decimal(32,6)") * F.lit(_UNIT_MICROS[mapped.unit])
-        sound = micros.between(_FIRST_MICROS, _LAST_MICROS)
-        return F.timestamp_micros(F.when(sound, F.floor(micros)).cast("bigint"))
-    if isinstance(kind, T.NumericType):
-        raise SourceError(
-            f"`{mapped.source}` holds numbers, and a time given as a number needs its unit: "
-            f"write {{from: {mapped.source}, unit: s}}, or ms, or us."
-        )
-    moment = raw.try_cast("timestamp")
-    return F.when(F.unix_micros(moment).between(_FIRST_MICROS, _LAST_MICROS), moment)
-
-
-def _array(raw: Column, kind: T.DataType, target: T.ArrayType, mapped: ColumnMap) -> Column:
-    if isinstance(kind, T.ArrayType):
-        return raw.try_cast(target)
-    text = raw.cast("string")
-    if mapped.split is not None:
-        # `trim` itself would be handed each entry's index as the characters to cut.
-        parts = F.transform(F.split(text, re.escape(mapped.split)), lambda entry: F.trim(entry))  # noqa: PLW0108
-        entries = F.filter(parts, lambda entry: entry != "")
-    elif isinstance(target.elementType, T.StringType):
-        entries = F.array(text)
-    else:
-        entries = F.from_json(text, "array<string>")
-    if isinstance(target.elementType, T.StringType):
-        return F.when(text.isNotNull(), entries)
-    numbers = F.transform(entries, lambda entry: entry.try_cast(target.elementType))
-    return F.when(~F.exists(numbers, lambda number: number.isNull()), numbers)

@@ -55,7 +55,9 @@ SCHEMAS: dict[str, str] = {
         diversity_preference double, consent boolean, demographics map<string,string>
     """,
     "follows": "follower_id string, followee_id string, since timestamp",
-    "quarantine": "table string, row string, rule string, interval_end timestamp",
+    "quarantine": """
+        table string, row string, rule string, timestamp timestamp, interval_end timestamp
+    """,
     "user_features": """
         user_id string, interval_end timestamp, account_age_days double,
         total_interactions bigint, avg_session_seconds double, top_interests array<string>,
@@ -70,6 +72,21 @@ SCHEMAS: dict[str, str] = {
         like_ratio double, comment_ratio double, share_ratio double, category string,
         sentiment double, readability double
     """,
+    "user_behaviour": """
+        user_id string, interval_end timestamp, impressions bigint, views bigint, clicks bigint,
+        skips bigint, likes bigint, comments bigint, shares bigint, ratings bigint,
+        dislikes bigint, follows bigint, completion double, mean_rating double,
+        watch_seconds double, sessions bigint, watch_seconds_per_session double,
+        hour_profile array<double>, weekday_profile array<double>
+    """,
+    "item_engagement": """
+        item_id string, interval_end timestamp, view_count bigint, like_count bigint,
+        comment_count bigint, repost_count bigint, total_engagement bigint
+    """,
+    "item_modalities": """
+        item_id string, interval_end timestamp, video_embedding_state string,
+        audio_embedding_state string, text_embedding_state string
+    """,
     "sequences": """
         user_id string, interval_end timestamp, item_ids array<string>,
         event_types array<string>, timestamps array<timestamp>, watch_shares array<double>,
@@ -80,7 +97,7 @@ SCHEMAS: dict[str, str] = {
     """,
     "examples": """
         interval_end timestamp, event_id string, user_id string, item_id string,
-        event_type string, strength double, label double, timestamp timestamp, split string,
+        event_type string, strength double, label double, timestamp timestamp,
         hour_sin double, hour_cos double, weekday_sin double, weekday_cos double,
         device string, location string, position int, watch_share double,
         user_account_age_days double, user_total_interactions bigint,
@@ -91,7 +108,7 @@ SCHEMAS: dict[str, str] = {
         item_author_follower_count bigint, item_item_age_hours double,
         item_engagement_rate double, item_like_ratio double, item_comment_ratio double,
         item_share_ratio double, item_category string, item_sentiment double,
-        item_readability double
+        item_readability double, hashtag_similarity double
     """,
 }
 """DDL by table name."""
@@ -114,12 +131,18 @@ def struct(table: str) -> StructType:
 
 def columns(table: str) -> list[str]:
     """Returns the column names of a table in order, without Spark."""
-    names, depth, field = [], 0, ""
+    return list(column_types(table))
+
+
+def column_types(table: str) -> dict[str, str]:
+    """Returns the type of each column of a table as DDL, in order, without Spark."""
+    types, depth, field = {}, 0, ""
     for char in SCHEMAS[table] + ",":
         depth += (char == "<") - (char == ">")
         if char == "," and depth == 0:
-            names.append(field.split(maxsplit=1)[0])
+            name, kind = field.split(maxsplit=1)
+            types[name] = kind.strip()
             field = ""
         else:
             field += char
-    return names
+    return types

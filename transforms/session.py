@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ COMMON_SETTINGS: dict[str, str] = {
     # Parquet does not check its own checksums by default; flipped bytes then change sums silently.
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    # Rows that lie together by user need no exchange to be joined by user and moment.
+    "spark.sql.requireAllClusterKeysForCoPartition": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }
@@ -86,4 +89,17 @@ def spark_session(
     builder = SparkSession.builder.appName("sextant").master(master)
     for key, value in options.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    if not master.startswith("local"):
+        _ship_code(session)
+    return session
+
+
+def _ship_code(session: SparkSession) -> None:
+    """Sends this package to the workers, whose Python has the libraries but not our functions."""
+    package = Path(__file__).parent
+    folder = tempfile.mkdtemp(prefix="sextant-")
+    archive = shutil.make_archive(
+        str(Path(folder) / package.name), "zip", package.parent, package.name
+    )
+    session.sparkContext.addPyFile(archive)

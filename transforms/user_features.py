@@ -8,9 +8,41 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms import asof
+from transforms.definitions import Feature
 from transforms.schemas import EVENT_TYPES
 
 _MICROS_PER_DAY = 86_400_000_000
+
+AGEING = ("account_age_days",)
+"""Features that change with time alone, and need neither events nor follows."""
+
+
+_WINDOW = "[as_of - history, as_of)"
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("account_age_days", "Time since the user came; null where that is unknown or later.",
+            "days", ("FE-04",)),
+    Feature("total_interactions", "Number of events, of every type.", "events", ("FE-03", "FE-05"),
+            _WINDOW),
+    Feature("avg_session_seconds", "Time between the first and the last event of a session, "
+            "averaged over sessions; a pause longer than `session_gap` ends one. 0 without events.",
+            "s", ("FE-06",), _WINDOW),
+    Feature("top_interests", "Names of the highest of the user's interests, by falling score, then "
+            "by name; `interests` of them.", "-", ("FE-07",), "static"),
+    Feature("engagement_patterns", "Share of each event type that occurs; sums to 1, empty without "
+            "events.", "share", ("FE-08",), _WINDOW),
+    Feature("social_connectivity", "log(1 + follower_count + following_count).", "log edges",
+            ("FE-09",)),
+    Feature("content_preferences", "The user's own strength for each media type; empty when none "
+            "are stated.", "as stated", ("FE-10",), "static"),
+    Feature("activity_level", "Days (UTC) with an event over the days of `history`, at most 1.",
+            "share", ("FE-11",), _WINDOW),
+    Feature("trust_score", "Trust in what the user publishes; null when unknown.", "0 to 1",
+            ("FE-12",), "static"),
+    Feature("follower_count", "Number of users who follow this one.", "edges", ("FE-13",)),
+    Feature("following_count", "Number of users whom this one follows.", "edges", ("FE-14",)),
+)  # fmt: skip
+"""The eleven features (FE-01)."""
 
 
 def user_features(
@@ -25,20 +57,7 @@ def user_features(
 ) -> DataFrame:
     """Computes what is known of users strictly before each point.
 
-    With the events of `[as_of - history, as_of)`, of every type (FE-03):
-
-    * `account_age_days`: as_of - created_at; null when that is unknown or later (FE-04).
-    * `total_interactions`: number of events (FE-05).
-    * `avg_session_seconds`: time between the first and last event of a session, averaged over
-      sessions. A pause longer than `session_gap` ends a session; 0 without events (FE-06).
-    * `top_interests`: names of the highest of the user's interests, by falling score, then by name
-      (FE-07).
-    * `engagement_patterns`: share of each event type that occurs; sums to 1 (FE-08).
-    * `social_connectivity`: log(1 + followers + following) (FE-09).
-    * `content_preferences`: the user's own, empty when none are stated (FE-10).
-    * `activity_level`: days (UTC) with an event, over the days of `history`, at most 1 (FE-11).
-    * `trust_score`: the user's own; null when unknown (FE-12).
-    * `follower_count`, `following_count`: edges since before as_of (FE-13, FE-14).
+    `FEATURES` defines the columns; see `transforms.asof` on what is known of a moment.
 
     Args:
         points: Columns `user_id` and `as_of`.
@@ -88,33 +107,34 @@ def user_features(
     line = asof.timeline(
         points, moments.unionByName(edges, allowMissingColumns=True), "user_id", history=history
     )
-    line = line.withColumn("previous_at", asof.previous("event_at", "user_id"))
-    pause = F.col("event_at") - F.col("previous_at")
-    day, last_day = (F.floor(F.col(at) / _MICROS_PER_DAY) for at in ("event_at", "previous_at"))
-    is_event = F.col("event_at").isNotNull()
-    in_session = F.coalesce(pause <= session_gap // timedelta(microseconds=1), F.lit(False))
     line = line.withColumns(
         {
-            "in_session_us": F.when(is_event, F.when(in_session, pause).otherwise(0)),
-            "sessions": F.when(is_event, (~in_session).cast("int")),
-            "days": F.when(is_event, F.coalesce(day != last_day, F.lit(True)).cast("int")),
+            "previous_at": asof.previous("event_at", "user_id"),
+            "following_at": asof.following("event_at", "user_id"),
         }
     )
-    at_edge = ["in_session_us", "sessions", "days"]
+    longest = session_gap // timedelta(microseconds=1)
+    before = F.col("previous_at")
+    inside = ["in_session_us", "sessions", "days"]
+    line = line.withColumns(
+        {
+            f"{prefix}{name}": value
+            for prefix, at in (("", F.col("event_at")), ("first_", F.col("following_at")))
+            for name, value in zip(inside, _since(before, at, longest), strict=True)
+        }
+    )
     sums = asof.sums_at_points(
         line,
         "user_id",
-        windowed=["total_interactions", *counted, *at_edge],
+        windowed=["total_interactions", *counted],
+        after_first=inside,
         lifetime=["follower_count", "following_count"],
-        first=at_edge,
     )
     # The first event of the window opens a session and a day, whatever came before the window.
+    is_active = F.col("total_interactions") > 0
+    opened = {"in_session_us": 0, "sessions": 1, "days": 1}
     sums = sums.withColumns(
-        {
-            "in_session_us": F.col("in_session_us") - F.coalesce("first_in_session_us", F.lit(0)),
-            "sessions": F.col("sessions") + F.coalesce(1 - F.col("first_sessions"), F.lit(0)),
-            "days": F.col("days") + F.coalesce(1 - F.col("first_days"), F.lit(0)),
-        }
+        {name: F.when(is_active, F.col(name) + one).otherwise(0) for name, one in opened.items()}
     )
     profiles = users.select(
         "user_id", "created_at", "trust_score", "interests", "content_type_preferences"
@@ -140,6 +160,19 @@ def user_features(
         "trust_score",
         "follower_count",
         "following_count",
+    )
+
+
+def _since(before: Column, at: Column, longest: int) -> tuple[Column, Column, Column]:
+    """What an event adds, given when the one before it was: µs in session, sessions and days."""
+    in_session = F.coalesce(at - before <= longest, F.lit(False))
+    opens_day = F.coalesce(
+        F.floor(at / _MICROS_PER_DAY) != F.floor(before / _MICROS_PER_DAY), F.lit(True)
+    )
+    return (
+        F.when(at.isNotNull(), F.when(in_session, at - before).otherwise(0)),
+        F.when(at.isNotNull(), (~in_session).cast("int")),
+        F.when(at.isNotNull(), opens_day.cast("int")),
     )
 
 

@@ -18,6 +18,8 @@ KINDS = (
     "validate",
     "user_features",
     "item_features",
+    "behaviour",
+    "modalities",
     "sequences",
     "graph_edges",
     "examples",
@@ -27,6 +29,7 @@ KINDS = (
     "candidates",
     "drift",
     "publish",
+    "maintain",
 )
 """Every kind of stage; ``run`` of the module of that name does it."""
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import DriftError
 from pipelines.sections import BASELINE
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION
+from pipelines.stages.snapshot import cuts, window_of_examples
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _HISTORY = timedelta(days=7)
-_NO_FEATURES = ("event_id", "user_id", "item_id", "interval_end", "timestamp", "split", "label")
+_NO_FEATURES = ("event_id", "user_id", "item_id", "interval_end", "timestamp", "label")
 
 
 def run(context: StageContext) -> StageResult:
@@ -84,13 +85,16 @@ def _features(context: StageContext) -> tuple[pa.Table, pa.Table]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = context.arrow("examples", interval_end=context.interval.end)
+    rows = window_of_examples(context)
     watched = context.project.pipeline.drift.columns or [
         name for name in rows.column_names if name not in _NO_FEATURES
     ]
-    at_train = pc.equal(rows["split"], "train")
-    start = pa.scalar(context.interval.start, pa.timestamp("us", tz="UTC"))
-    at_interval = pc.greater_equal(rows["timestamp"], start)
+
+    def moment(value: datetime) -> pa.Scalar:
+        return pa.scalar(value, pa.timestamp("us", tz="UTC"))
+
+    at_train = pc.less(rows["timestamp"], moment(cuts(context).valid_start))
+    at_interval = pc.greater_equal(rows["timestamp"], moment(context.interval.start))
     return rows.filter(at_train).select(watched), rows.filter(at_interval).select(watched)
 
 

@@ -1,30 +1,54 @@
-"""Labelled rows with features as of their event, split by time."""
+"""Labelled rows with features as of their event."""
 
 from __future__ import annotations
 
+from pipelines.built import missing, recipe
 from pipelines.context import StageContext, StageResult
+from pipelines.intervals import parse_every, text
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``examples``."""
-    from pipelines.stages.frames import label_rule, write_feature_table
-    from pipelines.stages.snapshot import cuts
+    """Make ``examples`` hold the training window before the interval's end.
+
+    An example is a function of its event and of what lies before it, so only those are built that
+    are not there yet, or that a change of the base tables has touched.
+    """
+    from pipelines.stages.frames import label_rule
+    from pipelines.stages.increments import Plan
     from transforms.examples import examples
 
     features = context.project.pipeline.features
-    at = cuts(context)
-    frame = examples(
-        context.read("events"),
-        context.read("items"),
-        context.read("users"),
-        context.read("follows"),
-        interval_end=at.end,
-        training_window=features.training_window,
-        valid_start=at.valid_start,
-        test_start=at.test_start,
-        rule=label_rule(context),
-        history=features.history,
-        session_gap=features.session_gap,
-        categories=features.categories,
+    made_by = recipe(context.step, without=("training_window",))
+    plan = Plan(context, "examples", made_by)
+    window = (context.interval.end - features.training_window, context.interval.end)
+    held = plan.ranges()
+    gaps = missing(window, held)
+    for gap in gaps:
+        frame = examples(
+            context.read("events"),
+            context.read("items"),
+            context.read("users"),
+            context.read("follows"),
+            start=gap[0],
+            end=gap[1],
+            every=parse_every(context.project.pipeline.schedule.every),
+            rule=label_rule(context),
+            history=features.history,
+            session_gap=features.session_gap,
+            categories=features.categories,
+        )
+        plan.write_range(frame, gap, held)
+        held = (*held, gap)
+    rows = sum(
+        context.lake.count("examples", since={"timestamp": a}, before={"timestamp": b})
+        for a, b in gaps
     )
-    return write_feature_table(context, "examples", frame, "examples")
+    return StageResult(
+        f"{rows:,} examples since {text(gaps[0][0])}" if gaps else "all examples are there",
+        rows_out=rows,
+        detail={
+            "recipe": made_by,
+            "window": [moment.isoformat() for moment in window],
+            "built": [[moment.isoformat() for moment in gap] for gap in gaps],
+        },
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.context import StageContext, StageResult
+from pipelines.errors import ContractError
 from pipelines.intervals import Interval
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from pipelines.stages.increments import Base
     from transforms.interactions import LabelRule
 
 SINCE = {"events": "timestamp", "items": "created_at", "users": "created_at", "follows": "since"}
@@ -48,18 +50,47 @@ def label_rule(context: StageContext) -> LabelRule:
 def write_feature_table(
     context: StageContext, table: str, frame: DataFrame, noun: str
 ) -> StageResult:
-    """Replace the interval of a feature table."""
+    """Replace the interval of a feature table with rows that are all made anew."""
     from pyspark.sql import functions as F
 
     rows = frame.drop("as_of").withColumn("interval_end", F.lit(context.interval.end))
     context.write_interval(table, rows)
-    count = rows_of(context, table)
-    return StageResult(f"{count:,} {noun}", rows_out=count)
+    return snapshot_result(context, table, noun, None)
 
 
-def rows_of(context: StageContext, table: str) -> int:
-    """How many rows a table now holds for this interval."""
-    rows: int = context.lake.arrow(
-        table, columns=["interval_end"], interval_end=context.interval.end
-    ).num_rows
-    return rows
+def snapshot_result(context: StageContext, table: str, noun: str, base: Base | None) -> StageResult:
+    """Hold the interval of a feature table that was written to its contract, and tell of it."""
+    _hold(context, table)
+    count = context.lake.count(table, interval_end=context.interval.end)
+    return StageResult(
+        f"{count:,} {noun}",
+        rows_out=count,
+        detail={"from": None if base is None else base.end.isoformat()},
+    )
+
+
+def _hold(context: StageContext, table: str) -> None:
+    """Read the interval's rows back and check them before anything is learnt from them.
+
+    Raises:
+        ContractError: When they break a blocking rule. The stage then counts as failed, so the next
+            run makes the rows anew.
+    """
+    if table not in context.project.contracts:
+        return
+    from pyspark.sql import functions as F
+
+    from pipelines.stages.validate import check_table
+    from transforms.contracts import render_findings
+
+    rows = context.lake.spark(context.spark, table)
+    rows = rows.filter(F.col("interval_end") == F.lit(context.interval.end))
+    result = check_table(context, table, rows, {}, columns=())
+    text = render_findings(result.findings)
+    if result.blocked:
+        raise ContractError(
+            f"{table} for the interval that ends at {context.interval.end_text} breaks its "
+            f"contract. No model learns from it.\n{text}"
+        )
+    for line in text.splitlines():
+        context.progress(line)

@@ -6,7 +6,11 @@ from pipelines.context import StageContext, StageResult
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``graph_edges``."""
+    """Replace the interval of ``graph_edges``.
+
+    Always from all events: interactions fade, so every weight changes with every interval, and so
+    do the similarities of all items near one that was liked.
+    """
     from pipelines.stages.frames import label_rule, write_feature_table
     from transforms.graph_edges import graph_edges
 

@@ -1,53 +1,64 @@
-"""Read the sources and map their columns to typed rows, into staging tables."""
+"""Read what is new in the sources, map their columns to typed rows, and land them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import datetime
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import Engines, StageContext, StageResult
 from pipelines.digests import code_digest, digest
 from pipelines.errors import StageError
 from pipelines.graph import SOURCE_TABLES
-from pipelines.intervals import text
+from pipelines.intervals import from_micros
+from pipelines.lake import Lake
 from pipelines.project import Project
+from pipelines.stages import landing
+from pipelines.stages.source_frames import typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
-    from pipelines.sources import Collect, Files, TableSource
+    from pipelines.source_formats import Files
+    from pipelines.sources import TableSource
+
+_DEMO = digest("demo")
+
+DIMENSIONS = SOURCE_TABLES[1:]
+"""Tables whose sources are read whole: each row says since when it is true."""
 
 
 def run(context: StageContext) -> StageResult:
-    """Fill ``staged_*`` with what the sources hold for the interval.
+    """Fill ``landed_events`` with new files, and ``staged_*`` with the other sources.
 
-    Events are those of `[start, end)`, reaching back to the last moment that is covered, so that
-    the first run loads all history and a blocked interval is tried again. Items, users and follows
-    are read whole: each row says since when it is true.
+    Events are landed whole, whatever their time; `validate` takes an interval's out of them.
     """
-    mapping = digest([context.step.options, code_digest("transforms")])
-    covered = context.history.covered_until(mapping)
-    start = None if covered is None else min(covered, context.interval.start)
+    mapping = mapping_digest(context.step.options)
     fill = _from_demo if context.project.pipeline.sources.demo else _from_files
-    rows, duplicates, rejects = fill(context, start)
-    since = "the beginning" if start is None else text(start)
+    detail = fill(context, mapping)
+    rows, rejects = detail["rows"], sum(detail["rejects"].values())
+    read = f"{rows['events']:,} new events of {detail['files_read']:,} files"
     return StageResult(
-        message=f"{rows['events']:,} events since {since}, {rows['items']:,} items, "
-        f"{rows['users']:,} users, {rows['follows']:,} follows"
-        + (f"; {sum(rejects.values()):,} rows could not be read" if rejects else ""),
-        rows_in=sum(rows.values()) + sum(duplicates.values()) + sum(rejects.values()),
+        message=f"{read}, {rows['items']:,} items, {rows['users']:,} users, "
+        f"{rows['follows']:,} follows"
+        + (f"; {rejects:,} rows could not be read" if rejects else ""),
+        rows_in=sum(rows.values()) + sum(detail["duplicates"].values()) + rejects,
         rows_out=sum(rows.values()),
-        covers_start=start,
-        detail={"rows": rows, "duplicates": duplicates, "rejects": rejects, "mapping": mapping},
+        detail={**detail, "mapping": mapping},
     )
 
 
-def latest_event(project: Project, engines: Engines) -> datetime:
-    """The moment up to which the sources hold events.
+def mapping_digest(options: Mapping[str, Any]) -> str:
+    """Hash of what decides how a source's rows are typed; rows of another one are read anew."""
+    return digest([options, code_digest("transforms")])
+
+
+def latest_event(project: Project, engines: Engines, lake: Lake) -> datetime:
+    """The moment up to which the sources hold events; events of the future do not count.
+
+    Files that were landed are known; only others are read.
 
     Raises:
         StageError: When they hold none.
@@ -56,33 +67,29 @@ def latest_event(project: Project, engines: Engines) -> datetime:
     if demo is not None:
         end: datetime = _world(project).config.end
         return end
-    from pyspark.sql import functions as F
-
+    from transforms.landing import newest
     from transforms.sources import reading
 
-    frames = [
-        _typed(engines.spark, project, "events", source)[0]
-        for source in project.pipeline.sources.events
-    ]
-    latest = F.unix_micros(F.max("timestamp")).alias("latest")
-    with reading(_paths(project.pipeline.sources.events)):
-        found = [frame.select(latest).collect()[0]["latest"] for frame in frames]
-    known = [micros for micros in found if micros is not None]
-    if not known:
+    sources = list(project.pipeline.sources.events)
+    (step,) = (step for step in project.steps if step.kind == "ingest")
+    mapping = mapping_digest(step.options)
+    known = landing.manifest(lake, mapping)
+    files = landing.present(engines.spark, project, "events", sources, mapping, known.values())
+    unknown = landing.changed(files, known)
+    found = [file.latest for file in known.values() if file.table == "events"]
+    if unknown:
+        rows, _ = landing.read(engines.spark, project, sources, unknown)
+        with reading(_paths(sources)):
+            found.append(rows.agg(newest()).collect()[0][0])
+    micros = [one for one in found if one is not None]
+    if not micros:
         raise StageError(
             "No row of the events' files could be read as an event.\n"
             "  Check sources.events.columns, above all the unit of `timestamp`."
         )
-    return _moment(max(known))
-
-
-def _moment(micros: int) -> datetime:
-    from datetime import UTC, timedelta
-
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
-
-
-Filled = tuple[dict[str, int], dict[str, int], dict[str, int]]
+    # Times that are spread over a stretch fill it, wherever the last of them fell.
+    stretches = [source.columns.timestamp.spread for source in sources]
+    return max([from_micros(max(micros)), *(one.to for one in stretches if one is not None)])
 
 
 def _world(project: Project) -> Any:
@@ -90,167 +97,149 @@ def _world(project: Project) -> Any:
 
     demo = project.pipeline.sources.demo
     assert demo is not None
-    return DemoWorld(
-        DemoConfig(
-            **{name: getattr(demo, name) for name in type(demo).model_fields},
-            seed=project.pipeline.seed,
-        )
-    )
+    return DemoWorld(DemoConfig(**demo.settings(), seed=project.pipeline.seed))
 
 
-def _from_demo(context: StageContext, start: datetime | None) -> Filled:
-    import pyarrow as pa
+def _from_demo(context: StageContext, mapping: str) -> dict[str, Any]:
+    """Land the simulator's events up to the interval's end; its other tables are made once."""
     from pyspark.sql.pandas.types import to_arrow_schema
 
+    from transforms.landing import SOURCE_FILE
     from transforms.schemas import struct
 
     assert context.spark, "schemas are parsed by Spark"
-    world = _world(context.project)
-    tables: dict[str, Callable[[], pa.Table]] = {
-        "events": lambda: world.events_between(start or world.config.start, context.interval.end),
-        "items": world.items,
-        "users": world.users,
-        "follows": world.follows,
+    world, lake, end = _world(context.project), context.lake, context.interval.end
+    known = landing.manifest(lake, mapping)
+    landed_until = landing.latest_of(known.values())
+    start = world.config.start if landed_until is None else landed_until
+    new = 0
+    if start < end:
+        schema = to_arrow_schema(
+            struct("events").add(SOURCE_FILE, "string").add("interval_end", "timestamp"),
+            timezone="UTC",
+        )
+        stamp = {SOURCE_FILE: _DEMO, "interval_end": end}
+        rows = _streamed(world.events_batches(start, end), schema, stamp)
+        # The simulator is one file that grows: what it holds before a moment never changes.
+        if known:
+            context.replace_range("landed_events", rows, "timestamp", start, end)
+        else:
+            context.replace_all("landed_events", rows)
+            rejects = struct("quarantine").add(SOURCE_FILE, "string")
+            empty = to_arrow_schema(rejects, timezone="UTC").empty_table()
+            context.replace_all("landed_rejects", empty)
+        new = lake.arrow("landed_events", columns=["interval_end"], interval_end=end).num_rows
+    makers: dict[str, Callable[[], Iterator[pa.RecordBatch]]] = {
+        "items": world.items_batches,
+        "users": world.users_batches,
+        "follows": world.follows_batches,
     }
-    rows = {}
-    for table in SOURCE_TABLES:
-        frame = _completed(tables[table](), to_arrow_schema(struct(table), timezone="UTC"))
-        rows[table] = frame.num_rows
-        stamp = pa.array([context.interval.end] * frame.num_rows, pa.timestamp("us", tz="UTC"))
-        context.replace_all(f"staged_{table}", frame.append_column("interval_end", stamp))
-    context.replace_all(
-        "staged_rejects", to_arrow_schema(struct("quarantine"), timezone="UTC").empty_table()
-    )
-    return rows, {}, {}
+    for table, make in makers.items():
+        if not known or lake.version(f"staged_{table}") is None:
+            schema = to_arrow_schema(struct(table), timezone="UTC")
+            context.replace_all(f"staged_{table}", _streamed(make(), schema, {}))
+    latest = (max(start, end) - from_micros(0)) // timedelta(microseconds=1)
+    landed = landing.LandedFile(_DEMO, "events", 0, "demo", "", None, latest, mapping)
+    landing.write_manifest(context, [landed])
+    counts = {table: lake.count(f"staged_{table}") for table in makers}
+    return {
+        "rows": {"events": new, **counts},
+        "duplicates": {},
+        "rejects": {},
+        "files_read": int(new > 0),
+    }
 
 
-def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with every column of a table, in its order; those not given are null."""
+def _streamed(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, constants: Mapping[str, object]
+) -> pa.RecordBatchReader:
+    """Batches with every column of a schema; a column not given is constant, or null."""
     import pyarrow as pa
 
-    return pa.table(
-        {
-            field.name: rows[field.name].cast(field.type)
-            if field.name in rows.column_names
-            else pa.nulls(rows.num_rows, field.type)
-            for field in schema
-        }
-    )
+    def completed() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = [
+                batch.column(field.name).cast(field.type)
+                if field.name in batch.schema.names
+                else pa.array([constants.get(field.name)] * batch.num_rows, field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, completed())
 
 
-def _from_files(context: StageContext, start: datetime | None) -> Filled:
-    from pyspark.sql import DataFrame
+def _from_files(context: StageContext, mapping: str) -> dict[str, Any]:
     from pyspark.sql import functions as F
 
+    from transforms.sources import reading
+
+    sources, spark = context.project.pipeline.sources, context.spark
+    known = landing.manifest(context.lake, mapping)
+    events = list(sources.events)
+    files = landing.present(spark, context.project, "events", events, mapping, known.values())
+    new = landing.changed(files, known)
+    noted = dict(known)
+    if new:
+        with reading(_paths(events)):
+            landed = landing.land(context, events, new, known)
+        noted |= {file.file_id: file for file in landed}
+    duplicates = {}
+    for table in DIMENSIONS:
+        source = getattr(sources, table)
+        if source is None:
+            if new or context.lake.version(f"staged_{table}") is None:
+                context.replace_all(f"staged_{table}", _implied(context, table))
+            continue
+        parts = [source, *_gathered(source)]
+        files = landing.present(spark, context.project, table, parts, mapping, known.values())
+        gone = {file.file_id for file in noted.values() if file.table == table} - {
+            file.file_id for file in files
+        }
+        if gone or landing.changed(files, known) or not context.lake.version(f"staged_{table}"):
+            duplicates[table] = _stage_whole(context, table, source, first=not known)
+            noted = {name: file for name, file in noted.items() if name not in gone}
+            noted |= {file.file_id: file for file in files}
+    # The note comes last: a run that is killed before it reads the same files again.
+    if noted != known:
+        landing.write_manifest(context, noted.values())
+    counts = {table: context.lake.count(f"staged_{table}") for table in DIMENSIONS}
+    mine = F.col("interval_end") == F.lit(context.interval.end)
+    rejects = context.read("landed_rejects").filter(mine).groupBy("table").count().collect()
+    landed_now = context.read("landed_events").filter(mine).count() if new else 0
+    return {
+        "rows": {"events": landed_now, **counts},
+        "duplicates": duplicates,
+        "rejects": {row["table"]: row["count"] for row in rejects},
+        "files_read": len(new),
+    }
+
+
+def _stage_whole(context: StageContext, table: str, source: TableSource, *, first: bool) -> int:
+    """Replace ``staged_<table>`` with its source as it is now; returns the repetitions."""
+    from pyspark.sql import functions as F
+
+    from transforms.landing import SOURCE_FILE
     from transforms.mapping import deduplicate
     from transforms.sources import reading
 
-    sources = context.project.pipeline.sources
-    spark = context.spark
-    declared: dict[str, list[TableSource]] = {
-        "events": list(sources.events),
-        "items": [sources.items] if sources.items else [],
-        "users": [sources.users] if sources.users else [],
-        "follows": [sources.follows] if sources.follows else [],
-    }
-    bad: list[DataFrame] = []
-    rows, duplicates = {}, {}
-    for table in SOURCE_TABLES:
-        parts = []
-        for source in declared[table]:
-            good, faulty = _typed(spark, context.project, table, source)
-            parts.append(good)
-            bad.append(faulty)
-        if not parts:
-            parts = [_implied(context, table)]
-        frame = reduce(DataFrame.unionByName, parts)
-        if table == "events":
-            since = F.lit(True) if start is None else F.col("timestamp") >= F.lit(start)
-            frame = frame.filter(since & (F.col("timestamp") < F.lit(context.interval.end)))
-        frame, before = deduplicate(frame, table)
-        with reading(_paths(declared[table])):
-            context.replace_all(
-                f"staged_{table}", frame.withColumn("interval_end", F.lit(context.interval.end))
-            )
-        rows[table] = context.lake.count(f"staged_{table}")
-        duplicates[table] = before.get["rows"] - rows[table]
-    rejects = reduce(DataFrame.unionByName, bad)
-    with reading(_paths([source for table in declared.values() for source in table])):
-        context.replace_all(
-            "staged_rejects", rejects.withColumn("interval_end", F.lit(context.interval.end))
+    good, bad = typed(context.spark, context.project, table, source)
+    unique, before = deduplicate(good, table)
+    file_id = digest(table)
+    with reading(_paths([source])):
+        context.replace_all(f"staged_{table}", unique)
+        rejects = bad.withColumn(SOURCE_FILE, F.lit(file_id))
+        landing.write(
+            context, "landed_rejects", rejects, ["row", "rule"], [file_id], [file_id], first=False
         )
-    counted = context.lake.arrow("staged_rejects", columns=["table"])["table"].value_counts()
-    return rows, duplicates, {c["values"]: c["counts"] for c in counted.to_pylist()}
+    rows: int = before.get["rows"] - context.lake.count(f"staged_{table}")
+    return rows
 
 
-def _typed(
-    spark: SparkSession, project: Project, table: str, source: TableSource
-) -> tuple[DataFrame, DataFrame]:
-    """The typed rows of one source, and the rows that could not be read."""
-    from transforms import mapping
-
-    columns = {
-        name: mapping.ColumnMap(
-            source=plain["from"],
-            constant=plain["constant"],
-            unit=plain["unit"],
-            scale=plain["scale"],
-            split=plain["split"],
-        )
-        for name, plain in ((n, c.plain()) for n, c in source.columns.mapped().items())
-    }
-    rule = None
-    declared = getattr(source, "event_type", None)
-    if declared is not None:
-        constant = declared.always if not declared.flags else None
-        rule = mapping.EventTypeRule(
-            constant=constant,
-            column=declared.column,
-            map=declared.map,
-            always=None if constant else declared.always,
-            flags=declared.flags,
-        )
-    wanted = [one.source for one in columns.values() if one.source] + (rule.sources if rule else [])
-    frame = _frame(spark, project, source, wanted)
-    good, bad = mapping.map_rows(frame, table, columns, event_type=rule)
+def _gathered(source: TableSource) -> list[Files]:
+    """The further files from which a source's columns are gathered."""
     collect = getattr(source, "collect", None)
-    if collect is not None and collect.tags is not None:
-        good, unread = _with_tags(spark, project, good, collect.tags)
-        bad = bad.unionByName(unread)
-    return good, bad
-
-
-def _with_tags(
-    spark: SparkSession, project: Project, items: DataFrame, collect: Collect
-) -> tuple[DataFrame, DataFrame]:
-    from transforms import mapping
-
-    time = collect.time
-    wanted = [collect.key, collect.from_, *([time.from_] if time else [])]
-    return mapping.collect_lists(
-        items,
-        _frame(spark, project, collect, wanted),
-        "tags",
-        mapping.Collected(
-            key=collect.key,
-            value=collect.from_,
-            time=mapping.ColumnMap(source=time.from_, unit=time.unit) if time else None,
-        ),
-    )
-
-
-def _frame(spark: SparkSession, project: Project, files: Files, wanted: list[str]) -> DataFrame:
-    from transforms.sources import read_source
-
-    return read_source(
-        spark,
-        [project.location(files.path)],
-        format=files.format,
-        delimiter=files.delimiter,
-        header=files.header,
-        null_values=files.null_values,
-        wanted=wanted,
-    )
+    return list(collect.files().values()) if collect is not None else []
 
 
 def _implied(context: StageContext, table: str) -> DataFrame:
@@ -263,9 +252,7 @@ def _implied(context: StageContext, table: str) -> DataFrame:
     key = {"items": "item_id", "users": "user_id"}.get(table)
     if key is None:
         return context.spark.createDataFrame([], schema)
-    events = context.read("staged_events").select(key, "timestamp")
-    if context.lake.version("events") is not None:
-        events = events.unionByName(context.read("events").select(key, "timestamp"))
+    events = context.read("landed_events")
     first = events.groupBy(key).agg(F.min("timestamp").alias("created_at"))
     return first.select(
         [
@@ -277,5 +264,5 @@ def _implied(context: StageContext, table: str) -> DataFrame:
     )
 
 
-def _paths(sources: Any) -> str:
+def _paths(sources: Iterable[Files]) -> str:
     return json.dumps([source.path for source in sources])[1:-1]

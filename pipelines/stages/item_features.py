@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``item_features``."""
-    from pipelines.stages.frames import as_points, write_feature_table
-    from transforms.item_features import item_features
+    """Replace the interval of ``item_features``, from an earlier one where one still holds."""
+    from pipelines.stages.frames import as_points, snapshot_result
+    from pipelines.stages.increments import Plan
+    from transforms.carry import carry_forward, touched_items
+    from transforms.item_features import AGEING, item_features
 
-    items = context.read("items")
-    frame = item_features(
-        as_points(items, "item_id", context.interval),
-        context.read("events"),
-        items,
-        context.read("users"),
-        context.read("follows"),
-        categories=context.project.pipeline.features.categories,
-    )
-    return write_feature_table(context, "item_features", frame, "items")
+    categories = context.project.pipeline.features.categories
+    end = context.interval.end
+    events, items, users, follows = (context.read(table) for table in context.step.reads)
+
+    def features(points: DataFrame, events: DataFrame, follows: DataFrame) -> DataFrame:
+        wanted = items.join(points.select("item_id"), "item_id", "left_semi")
+        return item_features(
+            points, events, wanted, users, follows, categories=categories, earliest=end
+        )
+
+    plan = Plan(context, "item_features", recipe(context.step))
+    points = as_points(items, "item_id", context.interval)
+    base = plan.base()
+    if base is None:
+        frame = features(points, events, follows)
+    else:
+        touched = touched_items(
+            events,
+            items,
+            follows,
+            base_end=base.end,
+            end=end,
+            changed_items=base.changes.rows("items"),
+            changed_users=base.changes.rows("users"),
+            changed_follows=base.changes.rows("follows"),
+        )
+        frame = carry_forward(
+            base.frame, points, touched, events, follows, "item_id", features, AGEING
+        )
+    plan.write_interval(frame)
+    return snapshot_result(context, "item_features", "items", base)

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``sequences``."""
-    from pipelines.stages.frames import label_rule, write_feature_table
+    """Replace the interval of ``sequences``, from an earlier one where one still holds."""
+    from pipelines.stages.frames import label_rule, snapshot_result
+    from pipelines.stages.increments import Plan
+    from transforms.carry import carry_histories, touched_histories
     from transforms.sequences import sequences
 
-    frame = sequences(
-        context.read("events"),
-        context.read("items"),
-        interval_end=context.interval.end,
-        max_length=context.project.pipeline.features.sequence_length,
-        rule=label_rule(context),
-    )
-    return write_feature_table(context, "sequences", frame, "histories")
+    end = context.interval.end
+    events, items = context.read("events"), context.read("items")
+
+    def histories(events: DataFrame) -> DataFrame:
+        return sequences(
+            events,
+            items,
+            interval_end=end,
+            max_length=context.project.pipeline.features.sequence_length,
+            rule=label_rule(context),
+        )
+
+    plan = Plan(context, "sequences", recipe(context.step))
+    base = plan.base()
+    if base is None:
+        frame = histories(events)
+    else:
+        durations = base.changes.rows("items", ("item_id", "duration_seconds"))
+        touched = touched_histories(events, base_end=base.end, end=end, changed_items=durations)
+        frame = carry_histories(base.frame, touched, events, histories, end)
+    plan.write_interval(frame)
+    return snapshot_result(context, "sequences", "histories", base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from pipelines.context import StageContext
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from training.snapshot import Snapshot
 
 _EXAMPLE_COLUMNS = (
@@ -46,13 +49,22 @@ def load_snapshot(context: StageContext) -> Snapshot:
     at = cuts(context)
     end = context.interval.end
     return Snapshot.from_tables(
-        context.arrow("examples", columns=_EXAMPLE_COLUMNS, interval_end=end),
+        window_of_examples(context, _EXAMPLE_COLUMNS),
         context.arrow("items", columns=_ITEM_COLUMNS),
         context.arrow("graph_edges", interval_end=end),
         valid_start=micros(at.valid_start),
         test_start=micros(at.test_start),
         end=micros(at.end),
         positive_from=context.project.pipeline.features.label.threshold,
+    )
+
+
+def window_of_examples(context: StageContext, columns: Sequence[str] | None = None) -> pa.Table:
+    """The examples of the training window before the interval's end."""
+    end = context.interval.end
+    start = end - context.project.pipeline.features.training_window
+    return context.arrow(
+        "examples", columns=columns, since={"timestamp": start}, before={"timestamp": end}
     )
 
 

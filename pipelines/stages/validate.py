@@ -1,4 +1,4 @@
-"""Hold staged rows against their contracts; only good rows reach the base tables.
+"""Hold landed rows against their contracts; only good rows reach the base tables.
 
 Write, audit, publish: a table that breaks a blocking rule stops the run before any base table
 changes, and the interval counts as not covered, so the next run tries it again.
@@ -9,67 +9,75 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
-from pipelines.errors import ContractError, StageError
+from pipelines.errors import ContractError
 from pipelines.graph import SOURCE_TABLES
+from pipelines.intervals import parse_every
 from pipelines.stages.frames import known
+from pipelines.stages.window import LATE, Window, find_window
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-# Events come last: their items and users must be known by then.
-_ORDER = ("items", "users", "follows", "events")
+# What rows refer to comes first: authors before items, items and users before events.
+_ORDER = ("users", "items", "follows", "events")
 
 
 def run(context: StageContext) -> StageResult:
-    """Fill `events`, `items`, `users`, `follows` and `quarantine` from staging.
+    """Fill `events`, `items`, `users`, `follows` and `quarantine` from what was landed.
+
+    Events are those of the window that ends with the interval. It begins where no interval has been
+    validated yet, and reaches further back to events that came late, by at most
+    `sources.lateness`; those that came later still are set aside.
 
     Raises:
         ContractError: When a blocking rule is broken; shows what broke and leaves the tables be.
     """
     from transforms.contracts import render_findings, write_data_docs
 
-    ingested = context.history.last_success("ingest", context.interval)
-    assert ingested is not None
+    window = find_window(context)
     checked: dict[str, Any] = {}
     good: dict[str, DataFrame] = {}
     for table in _ORDER:
-        checked[table] = check_table(context, table, _staged(context, table), good)
+        frame = window.events if table == "events" else context.read(f"staged_{table}")
+        checked[table] = check_table(context, table, frame, good)
         good[table] = checked[table].good
     findings = [finding for table in _ORDER for finding in checked[table].findings]
     docs = context.project.reports / _folder(context) / "contracts"
     write_data_docs([checked[table] for table in _ORDER], docs)
-    _write_quarantine(context, checked)
+    rejects = _write_quarantine(context, checked, window)
     if any(result.blocked for result in checked.values()):
         raise ContractError(
             f"The data for the interval that ends at {context.interval.end_text} breaks its "
             f"contracts. Nothing was trained or published.\n{render_findings(findings)}\n"
             f"  Pages: {docs}/index.html"
         )
-    digests = _publish(context, good, ingested.covers_start, ingested.detail["mapping"])
+    digests = _publish(context, good, window)
     rows = {
         table: {
             "accepted": checked[table].rows - checked[table].rows_quarantined,
-            "quarantined": checked[table].rows_quarantined
-            + ingested.detail["rejects"].get(table, 0),
-            "duplicates": ingested.detail["duplicates"].get(table, 0),
+            "quarantined": checked[table].rows_quarantined + rejects.get(table, 0),
+            "duplicates": window.duplicates.get(table, 0),
         }
         for table in SOURCE_TABLES
     }
+    rows["events"]["quarantined"] += window.late
     for line in render_findings(findings).splitlines() if findings else ():
         context.progress(line)
     accepted = sum(counts["accepted"] for counts in rows.values())
     quarantined = sum(counts["quarantined"] for counts in rows.values())
+    late = f", {window.late:,} of them came too late" if window.late else ""
     return StageResult(
-        message=f"{accepted:,} rows accepted, {quarantined:,} quarantined",
+        message=f"{accepted:,} rows accepted, {quarantined:,} quarantined{late}",
         rows_in=sum(result.rows for result in checked.values()),
         rows_out=accepted,
         digest=digests["events"],
-        covers_start=ingested.covers_start,
+        covers_start=window.start,
         detail={
             "rows": rows,
+            "late": window.late,
             "dimensions": [digests[f"{table} before end"] for table in SOURCE_TABLES[1:]],
             "content": {table: digests[table] for table in SOURCE_TABLES[1:]},
-            "mapping": ingested.detail["mapping"],
+            "mapping": window.mapping,
         },
     )
 
@@ -98,57 +106,75 @@ def check_table(
             for column in source.columns.mapped().values()
             if column.from_ is not None
         )
+    # What the table held before this run tells what is usual.
+    there = table in SOURCE_TABLES and context.lake.version(table) is not None
     return check(
         frame,
         contract,
+        interval_start=context.interval.start,
         interval_end=context.interval.end,
         references=references,
         source_columns=columns,
+        history=context.lake.spark(context.spark, table) if there else None,
     )
 
 
-def _staged(context: StageContext, table: str) -> DataFrame:
-    from pyspark.sql import functions as F
+def _write_quarantine(
+    context: StageContext, checked: dict[str, Any], window: Window
+) -> dict[str, int]:
+    """Replace what this run sets aside: rows that were unreadable, broke a rule or came late.
 
-    frame = context.read(f"staged_{table}")
-    staged_for = frame.select("interval_end").head()
-    if (
-        staged_for is not None
-        and frame.filter(F.col("interval_end") != F.lit(context.interval.end)).head()
-    ):
-        raise StageError(
-            f"Staging holds another interval than that which ends at {context.interval.end_text}.",
-            next_command=context.project.command("stage", context.interval, "ingest"),
-        )
-    return frame.drop("interval_end")
+    An event goes to the interval of its own time, whichever run found it, so that the order of runs
+    leaves no trace; what has no time goes to the run that read it.
 
-
-def _write_quarantine(context: StageContext, checked: dict[str, Any]) -> None:
-    """Replace the interval's quarantine: rows that were unreadable or broke a rule."""
+    Returns:
+        How many rows could not be read, by table.
+    """
     from functools import reduce
 
     from pyspark.sql import DataFrame
     from pyspark.sql import functions as F
 
-    columns = ["table", "row", "rule", "interval_end"]
-    rejects = context.read("staged_rejects")
-    if context.lake.version("quarantine") is not None:
-        # Files that are read whole bring the same unreadable row again each interval.
-        before = context.read("quarantine").filter(
-            F.col("interval_end") < F.lit(context.interval.end)
+    from transforms.intervals import interval_end_of
+    from transforms.schemas import columns
+
+    end = F.lit(context.interval.end)
+    own = interval_end_of("timestamp", *parse_every(context.project.pipeline.schedule.every))
+    names = columns("quarantine")
+
+    def placed(frame: DataFrame, table: str) -> DataFrame:
+        at = F.get_json_object("row", "$.timestamp") if table == "events" else F.lit(None)
+        timed = frame.withColumn("timestamp", at.try_cast("timestamp"))
+        return timed.withColumn("interval_end", F.coalesce(own, end)).select(names)
+
+    rejects = context.read("landed_rejects").filter(F.col("interval_end") == end)
+    rejects = rejects.withColumn("timestamp", F.lit(None).cast("timestamp")).select(names)
+    aside = [placed(result.quarantined, table) for table, result in checked.items()]
+    late = None
+    if window.late_events is not None:
+        late = placed(
+            window.late_events.select(
+                F.lit("events").alias("table"),
+                F.to_json(F.struct("*")).alias("row"),
+                F.lit(LATE).alias("rule"),
+            ),
+            "events",
         )
-        rejects = rejects.join(
-            before.select("table", "row", "rule"), ["table", "row", "rule"], "left_anti"
-        )
-    frames = [rejects.select(columns)] + [
-        one.quarantined.select(columns) for one in checked.values()
-    ]
-    context.write_interval("quarantine", reduce(DataFrame.unionByName, frames))
+        if context.lake.version("quarantine") is not None:
+            known = context.read("quarantine").filter(F.col("rule") == LATE).select("row")
+            late = late.join(known, "row", "left_anti").select(names)
+    context.tables_out["quarantine"] = context.lake.replace_quarantine(
+        reduce(DataFrame.unionByName, [rejects, *aside]),
+        late,
+        context.interval.end,
+        window.start,
+        context.note,
+    )
+    counted = rejects.groupBy("table").count().collect()
+    return {row["table"]: row["count"] for row in counted}
 
 
-def _publish(
-    context: StageContext, good: dict[str, DataFrame], start: Any, mapping: str
-) -> dict[str, str]:
+def _publish(context: StageContext, good: dict[str, DataFrame], window: Window) -> dict[str, str]:
     """Replace the covered range of events, and the other tables where they changed.
 
     Returns:
@@ -158,10 +184,9 @@ def _publish(
     from transforms.digest import rows_digest
 
     digests: dict[str, str] = {}
-    last = [
-        run for run in context.history.runs if run.stage == "validate" and run.status == "succeeded"
-    ]
-    content = last[-1].detail["content"] if last else {}
+    # The newest row is this attempt's own. An attempt that was cut off may have replaced a table.
+    *before, _ = [run for run in context.history.runs if run.stage == "validate"]
+    content = before[-1].detail["content"] if before and before[-1].status == "succeeded" else {}
     for table in SOURCE_TABLES[1:]:
         frame = good[table]
         digests[f"{table} before end"] = rows_digest(known(frame, table, context.interval))
@@ -174,9 +199,9 @@ def _publish(
         "events",
         events,
         "timestamp",
-        start,
+        window.start,
         context.interval.end,
-        {**context.note, "mapping": mapping},
+        {**context.note, "mapping": window.mapping},
     )
     return digests
 

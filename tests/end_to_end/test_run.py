@@ -1,37 +1,21 @@
-"""The whole pipeline as a user runs it: once, twice, killed, and two at a time."""
+"""The whole pipeline as a user runs it: once, twice, and two at a time."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from shop_world import Shop, environment, make_shop
+from lake_state import DATA_TABLES, rows_hash, state
+from shop_world import Shop, correct, environment, make_shop
 
 pytestmark = pytest.mark.slow
 
 FIRST, LAST = "2026-03-12T18:00Z", "2026-03-13T00:00Z"
-VOLATILE = ("created_at", "model_version")
-RESULTS = (
-    "events",
-    "items",
-    "users",
-    "follows",
-    "user_features",
-    "item_features",
-    "sequences",
-    "graph_edges",
-    "examples",
-    "candidates",
-    "similar_items",
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +32,6 @@ def shop(finished: Shop, tmp_path: Path) -> Shop:
     """A copy of it."""
     shutil.copytree(finished.root, tmp_path / "shop")
     return Shop(tmp_path / "shop")
-
-
-def rows_hash(shop: Shop, table: str) -> str:
-    """SHA-256 of the sorted rows of a table, without wall clock and version numbers."""
-    from deltalake import DeltaTable
-
-    rows = DeltaTable(shop.lake / table).to_pyarrow_table()
-    rows = rows.drop_columns([name for name in VOLATILE if name in rows.column_names])
-    lines = sorted(json.dumps(row, default=str, sort_keys=True) for row in rows.to_pylist())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def state(shop: Shop) -> dict[str, str]:
-    """Hashes of everything that a run computes."""
-    return {table: rows_hash(shop, table) for table in RESULTS}
 
 
 def test_a_run_publishes_lists_that_a_shopkeeper_would_sign(finished: Shop) -> None:
@@ -126,54 +95,8 @@ def test_intervals_in_another_order_give_the_same_tables(finished: Shop, tmp_pat
     shop = make_shop(tmp_path / "other")
     shop.sextant("run", "shop", "--at", LAST, "--select", "+features")
     shop.sextant("run", "shop", "--at", FIRST, "--select", "+features")
-    for table in RESULTS[:9]:
+    for table in DATA_TABLES:
         assert rows_hash(shop, table) == rows_hash(finished, table), table
-
-
-def correct(shop: Shop) -> None:
-    """Change one rating of the last interval, so that every stage has work."""
-    rows = shop.events()
-    newest = max(rows[1:-1], key=lambda row: int(row[2]))
-    newest[3] = "1" if newest[3] != "1" else "5"
-    shop.write_events(rows)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(finished: Shop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the tables of a corrected interval that nobody killed."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "shop"
-    shutil.copytree(finished.root, folder)
-    shop = Shop(folder)
-    correct(shop)
-    shop.sextant("run", "shop")
-    return state(shop)
-
-
-@pytest.mark.parametrize("stage", ["validate", "examples", "publish"])
-def test_a_killed_run_goes_on_with_the_same_command(
-    shop: Shop, undisturbed: dict[str, str], stage: str
-) -> None:
-    correct(shop)
-    served = rows_hash(shop, "candidates")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "run", "shop"],
-        cwd=shop.root,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if f"] {stage} " in line and not line.endswith("up to date\n"):
-            time.sleep(1.0)
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert rows_hash(shop, "candidates") == served
-    assert "stages ran" in shop.sextant("run", "shop").stdout
-    assert state(shop) == undisturbed
 
 
 def test_the_second_of_two_runs_at_once_ends_and_says_who_holds_it(shop: Shop) -> None:

@@ -57,23 +57,34 @@ def test_a_model():
 
 
 def test_a_format():
-    assert describe("parquet") == (
-        "Source format parquet, in sources.events, .items, ...\n"
-        "  key     type           default\n"
-        "  path    text           required   A file, a glob such as data/log/*.csv, or a folder; "
-        "below the\n"
-        "                                    project's folder, absolute, or a URI. ${NAME} stands "
+    assert describe("delta") == (
+        "Source format delta, in sources.events, .items, ...\n"
+        "  key          type          default\n"
+        "  path         text          required   A file, a glob such as data/log/*.csv, a folder "
+        "(with the\n"
+        "                                        folders in it); below the project's folder, "
+        "absolute, or a\n"
+        "                                        URI. In data/{date}/*.csv, and in folders "
+        "dt=2026-01-31,\n"
+        "                                        `date` and `dt` are columns. .gz, .zst and .bz2 "
+        "are\n"
+        "                                        unpacked. Of databases jdbc:sqlite:FILE or\n"
+        "                                        jdbc:postgresql://HOST/DATABASE. ${NAME} stands "
         "for an\n"
-        "                                    environment variable.\n"
-        "  format  csv | parquet  by suffix  csv or parquet; not needed where the path's suffix "
-        "tells."
+        "                                        environment variable.\n"
+        "  format       text          by suffix  One of csv, jsonl, parquet, delta, jdbc, npy; not "
+        "needed\n"
+        "                                        where the path's suffix tells.\n"
+        '  null_values  list of text  [""]       Texts that stand for no value.\n'
+        "\n"
+        "A Delta table: the path of its folder. A run reads its newest version."
     )
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *RULES, "csv", "demo", "events", "items", "users", "follows", "seed", "contracts",
+        *RULES, "csv", "jsonl", "jdbc", "npy", "demo", "event_time_column", "truth_column", "events", "items", "users", "follows", "seed", "contracts",
         "pipeline", "contract", "models", "sources.events.columns", "features.label.strengths",
         "environment.mlflow", "ingest", "train_gnn", "publish",
     ],
@@ -94,6 +105,21 @@ def test_the_index_lists_everything_that_it_describes():
         _, names = line.split(": ")
         for name in names.split(", "):
             assert describe(name, root=PROJECT)
+
+
+@pytest.mark.parametrize("name", ["examples.hour_sin", "hour_sin"])
+def test_a_feature(name):
+    assert describe(name) == (
+        "Feature examples.hour_sin: Sine of the time of day (UTC) on a circle.\n"
+        "  type          double\n"
+        "  unit          -1 to 1\n"
+        "  rows          the event\n"
+        "  requirement   FE-38"
+    )
+
+
+def test_a_name_of_explanations_is_its_feature():
+    assert describe("user_age") == describe("examples.user_account_age_days")
 
 
 def test_an_unknown_name():

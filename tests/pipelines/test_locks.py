@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,23 +10,35 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import HeldError
-from pipelines.locks import hold, note_child
+from pipelines.locks import hold
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines.locks import hold, note_child
-with hold(Path(sys.argv[1]), "the run of demo"):
-    if len(sys.argv) > 2:
-        note_child(Path(sys.argv[1]), int(sys.argv[2]))
+from pipelines.locks import hold
+lease = float(sys.argv[3]) if len(sys.argv) > 3 else None
+with hold(Path(sys.argv[1]), "the run of demo", lease=lease) as claim:
+    if len(sys.argv) > 2 and int(sys.argv[2]):
+        claim.note_child(int(sys.argv[2]))
     print("held", flush=True)
-    time.sleep(60)
+    if lease is None:
+        time.sleep(60)
+    sys.stdin.readline()
+    try:
+        claim.check()
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    else:
+        print("mine", flush=True)
 """
 
 
 def start_holder(lock: Path, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(lock), *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(lock), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -95,7 +108,61 @@ def test_two_waiting_writers_take_turns(tmp_path: Path) -> None:
 
 def test_children_are_noted_once(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
-    with hold(lock, "me"):
-        note_child(lock, os.getpid())
-        note_child(lock, os.getpid())
+    with hold(lock, "me") as claim:
+        claim.note_child(os.getpid())
+        claim.note_child(os.getpid())
         assert lock.read_text().count(str(os.getpid())) == 2  # the holder and its one child
+
+
+def test_a_lease_that_runs_out_fences_its_holder(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    holder = start_holder(lock, "0", "1.0")
+    try:
+        time.sleep(1.5)  # it shows life, so its lease goes on
+        with pytest.raises(HeldError), hold(lock, "me", lease=1.0):
+            pass
+        holder.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        with hold(lock, "the second attempt", lease=1.0) as claim:
+            holder.send_signal(signal.SIGCONT)
+            said, _ = holder.communicate("go\n", timeout=30)
+            claim.check()
+        assert said == (
+            "FencedError the run of demo showed no sign of life for a while, and the second "
+            f"attempt (process {os.getpid()}) took its place.\n"
+            "  Nothing more was written by this one.\n"
+        )
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_of_many_that_find_a_lease_over_one_takes_it(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    holder = start_holder(lock, "0", "1.0")
+    code = (
+        "import sys, time; from pathlib import Path; from pipelines.locks import hold\n"
+        "from pipelines.errors import HeldError\n"
+        "try:\n"
+        "    with hold(Path(sys.argv[1]), 'heir', lease=1.0):\n"
+        "        time.sleep(4)\n"
+        "        print('took')\n"
+        "except HeldError:\n"
+        "    print('held')\n"
+    )
+    try:
+        holder.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        heirs = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(4)
+        ]
+        assert sorted(heir.communicate(timeout=30)[0].strip() for heir in heirs) == [
+            *["held"] * 3,
+            "took",
+        ]
+    finally:
+        holder.kill()
+        holder.wait()

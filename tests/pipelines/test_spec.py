@@ -86,12 +86,9 @@ def test_a_short_spec_is_whole(load):
     shop = load(SHOP)
     events = shop.sources.events[0]
     assert (events.format, events.delimiter, events.header) == ("csv", ",", True)
-    assert events.columns.mapped()["timestamp"].plain() == {
+    assert events.columns.timestamp.model_dump(exclude_defaults=True) == {
+        "from_": "at",
         "unit": "s",
-        "scale": None,
-        "split": None,
-        "from": "at",
-        "constant": None,
     }
     assert events.event_type.produced() == ("rating",)
     assert shop.sources.items.format == "parquet"
@@ -112,12 +109,13 @@ def test_defaults_are_these():
         "schedule": {"every": "6h", "start": None},
         "sources": {
             "demo": {
+                "preset": None, "scale": 1.0,
                 "users": 2000, "items": 1200, "days": 28, "start": "2026-01-05T00:00Z",
                 "events_per_user_day": 6.0, "drift": "taste", "drift_at": None,
                 "new_user_share": 0.05, "new_item_share": 0.15, "exploration": 0.15,
                 "in_network_share": 0.6, "vectors": True,
             },
-            "events": [], "items": None, "users": None, "follows": None,
+            "events": [], "items": None, "users": None, "follows": None, "lateness": "1d",
         },
         "contracts": {
             name: [name]
@@ -155,6 +153,7 @@ def test_defaults_are_these():
         "candidates": {
             "k": 50, "blend": None, "active_within": "30d", "similar_items": 20, "batch": 1024,
         },
+        "maintenance": {"intervals": 120, "files": 16, "versions": "7d"},
         "environment": {
             "lake": "lake", "reports": "reports",
             "mlflow": {
@@ -164,6 +163,24 @@ def test_defaults_are_these():
             "ray": {"address": None, "workers": 1, "cpus_per_worker": 2, "gpu": False},
         },
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("demo", "users", "items", "events"),
+    [
+        ({"preset": "audience"}, 1_000_000, 100_000, 5.0),
+        ({"preset": "catalogue", "scale": 0.01}, 1_000, 10_000, 20.0),
+        ({"preset": "catalogue", "scale": 0.0001}, 50, 100, 20.0),
+        ({"preset": "audience", "scale": 0.1, "items": 777}, 100_000, 777, 5.0),
+    ],
+)
+def test_a_preset_gives_sizes_that_a_spec_may_change(demo, users, items, events):
+    pipeline = Pipeline.model_validate({"pipeline": "p", "sources": {"demo": demo}})
+    found = pipeline.sources.demo
+    assert (found.users, found.items, found.events_per_user_day) == (users, items, events)
+    assert (found.days, found.vectors) == (28, False)
+    assert not {"preset", "scale"} & set(found.settings())
+    assert type(found).model_validate(found.model_dump(mode="json")) == found
 
 
 def test_a_dump_loads_to_the_same_pipeline(load):
@@ -188,16 +205,18 @@ def test_forms_of_a_column():
             "item_id": {"constant": 7},
             "timestamp": {"from": "t", "unit": "ms"},
             "watch_seconds": {"from": "ms", "scale": 0.001},
+            "exploration": {"from": "shown", "true": ["Y", 1, True]},
         }
     )
-    assert {name: column.plain() for name, column in columns.mapped().items()} == {
-        "user_id": {"from": "u", "constant": None, "unit": None, "scale": None, "split": None},
-        "item_id": {"from": None, "constant": 7, "unit": None, "scale": None, "split": None},
-        "timestamp": {"from": "t", "constant": None, "unit": "ms", "scale": None, "split": None},
-        "watch_seconds": {
-            "from": "ms", "constant": None, "unit": None, "scale": 0.001, "split": None,
-        },
-    }  # fmt: skip
+    assert {
+        name: column.model_dump(exclude_defaults=True) for name, column in columns.mapped().items()
+    } == {
+        "user_id": {"from_": "u"},
+        "item_id": {"constant": 7},
+        "timestamp": {"from_": "t", "unit": "ms"},
+        "watch_seconds": {"from_": "ms", "scale": 0.001},
+        "exploration": {"from_": "shown", "true_words": ("Y", "1")},
+    }
 
 
 def test_columns_are_those_of_the_tables():
@@ -218,7 +237,8 @@ def test_columns_are_those_of_the_tables():
     [
         ("a.csv", "csv"), ("a.CSV", "csv"), ("a.csv.gz", "csv"), ("x/*.tsv", "csv"),
         ("ratings.dat", "csv"), ("x/*.parquet", "parquet"), ("/abs/a.parquet", "parquet"),
-        ("s3a://bucket/a.parquet", "parquet"),
+        ("s3a://bucket/a.parquet", "parquet"), ("x/{date}/*.jsonl.zst", "jsonl"),
+        ("a.ndjson", "jsonl"), ("a.json.gz", "jsonl"), ("a.npy", "npy"),
     ],
 )  # fmt: skip
 def test_format_follows_the_suffix(load, path, expected):
@@ -232,7 +252,8 @@ def test_an_unknown_suffix_asks_for_the_format(load):
         "configs/pipelines/shop.yaml:4:3: `sources.events`: `format` is missing\n"
         "  4 |   events:\n"
         "    |   ^\n"
-        "    = Add `format: ...`. csv or parquet; not needed where the path's suffix tells."
+        "    = Add `format: ...`. One of csv, jsonl, parquet, delta, jdbc, npy; not needed where the "
+        "path's suffix tells."
     )
 
 

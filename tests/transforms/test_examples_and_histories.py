@@ -12,7 +12,6 @@ from transforms.graph_edges import MAX_LIKED_PER_USER, graph_edges
 from transforms.interactions import LabelRule, interactions
 from transforms.schemas import columns, struct
 from transforms.sequences import sequences
-from transforms.split import split_of
 
 END = datetime(2026, 1, 12, tzinfo=UTC)  # a Monday
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -129,19 +128,20 @@ def built(table):
     ]
     found = examples(
         table("events", events), table("items", items), table("users", users),
-        table("follows", follows), interval_end=END, training_window=8 * DAY,
-        valid_start=END - 2 * DAY, test_start=END - DAY, rule=LabelRule(), history=90 * DAY,
+        table("follows", follows), start=END - 8 * DAY, end=END, every=(6, "h"),
+        rule=LabelRule(), history=90 * DAY,
         session_gap=timedelta(minutes=30), categories={"x": "letter"},
     )  # fmt: skip
     assert found.schema.simpleString() == struct("examples").simpleString()
     return {row.event_id: row for row in found.collect()}
 
 
-def test_examples_are_those_of_the_window_and_split_by_time(built):
-    assert {name: row.split for name, row in built.items()} == {
-        "first": "train", "last of train": "train", "first of valid": "valid",
-        "first of test": "test", "just before": "test", "probe": "test",
-        "other user, same moment": "test", "after": "test", "last": "test", "ids": "test",
+def test_examples_are_those_of_the_range_and_belong_to_their_events_intervals(built):
+    ends = {name: (row.interval_end.astimezone(UTC) - END) / HOUR for name, row in built.items()}
+    assert ends == {
+        "first": -8 * 24 + 6, "last of train": -48, "first of valid": -42, "first of test": -18,
+        "just before": -12, "probe": -6, "other user, same moment": -6, "after": -6, "last": 0,
+        "ids": 0,
     }  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_examples_are_those_of_the_window_and_split_by_time(built):
     ("name", "expected"),
     [
         pytest.param("first", {
-            "interval_end": END, "timestamp": END - 8 * DAY, "user_total_interactions": 2,
+            "interval_end": END - 8 * DAY + 6 * HOUR, "timestamp": END - 8 * DAY, "user_total_interactions": 2,
             "user_account_age_days": 1.0, "user_trust_score": 0.5, "user_follower_count": 1,
             "item_item_age_hours": 5.0, "item_author_follower_count": 1, "item_category": "letter",
             "item_author_trust_score": 0.5, "item_hashtag_count": 1, "item_like_ratio": 0.0,
@@ -196,16 +196,6 @@ def test_time_of_day_and_week_lie_on_circles(built):
     assert weekday(last) == weekday(noon) == pytest.approx((-0.7818314825, 0.6234898019))
     # A Friday, the fifth day: sine and cosine of 2 pi 4 / 7.
     assert weekday(built["last of train"]) == pytest.approx((-0.4338837391, -0.9009688679))
-
-
-@pytest.mark.parametrize("order", [(DAY, DAY), (2 * DAY, DAY)])
-def test_cuts_out_of_order_are_refused(spark, order):
-    with pytest.raises(ValueError) as error:
-        split_of("timestamp", valid_start=END + order[0], test_start=END + order[1])
-    assert str(error.value) == (
-        f"Validation must begin before the test, but it begins at "
-        f"{(END + order[0]).isoformat()} and the test at {(END + order[1]).isoformat()}."
-    )
 
 
 def test_sequences(table):

@@ -8,14 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from transforms.mapping import (
-    Collected,
-    ColumnMap,
-    EventTypeRule,
-    collect_lists,
-    deduplicate,
-    map_rows,
-)
+from transforms.mapping import Collected, EventTypeRule, collect_lists, deduplicate, map_rows
+from transforms.parsing import ColumnMap
 from transforms.schemas import struct
 from transforms.sources import CORRUPT_ROW, SourceError
 
@@ -45,6 +39,8 @@ def instants(rows):
         ("string", "iso", "2026-01-05T07:30:00.123456Z", T0),
         ("string", None, "2026-01-05 07:30:00.123456", T0),
         ("string", "iso", "2026-01-05T09:30:00.123456+02:00", T0),
+        ("string", "iso", "2026-01-05T09:30+02:00", T0.replace(second=0, microsecond=0)),
+        ("string", "iso", "2026-01-05T07:30Z", T0.replace(second=0, microsecond=0)),
         ("string", "iso", "2026-01-05", datetime(2026, 1, 5, tzinfo=UTC)),
         ("date", None, date(2026, 1, 5), datetime(2026, 1, 5, tzinfo=UTC)),
         ("timestamp", None, T0, T0),

@@ -126,7 +126,8 @@ def damaged_parquet(path: Path) -> str:
         ),
         pytest.param(
             lambda d: write(d / "a.txt", "x"), {"format": "json"},
-            "{dir}/a.txt: the format `json` is not known; use csv or parquet.", id="format",
+            "{dir}/a.txt: the format `json` is not known; "
+            "use one of csv, jsonl, parquet, delta, jdbc, npy.", id="format",
         ),
         pytest.param(
             lambda d: damaged_parquet(d / "a.parquet"), {"format": "parquet"},

@@ -37,14 +37,14 @@ def results(spark) -> dict[str, list]:
         spark.createDataFrame([], struct(name)) for name in ("items", "users", "follows")
     )
     built = examples(
-        events, items, users, follows, interval_end=END, training_window=timedelta(days=365),
-        valid_start=END - timedelta(hours=40), test_start=END - timedelta(days=1),
+        events, items, users, follows, start=END - timedelta(days=365), end=END, every=(1, "d"),
         rule=LabelRule(), history=timedelta(days=90), session_gap=timedelta(minutes=30),
         categories={},
     )  # fmt: skip
     at = F.unix_micros("timestamp").alias("at")
-    shown = ("split", "hour_sin", "weekday_cos", "user_activity_level", "user_total_interactions")
-    rows = built.select(at, "event_id", *shown).orderBy("at")
+    ends = F.unix_micros("interval_end")
+    shown = ("hour_sin", "weekday_cos", "user_activity_level", "user_total_interactions")
+    rows = built.select(at, "event_id", ends, *shown).orderBy("at")
     return {"examples": [list(row) for row in rows.collect()], "bad": bad.count()}
 
 
@@ -68,7 +68,11 @@ def test_results_are_equal_in_another_zone(spark):
         "2026-11-01T23:59:59+00:00",
         "2026-11-02T00:00:00+00:00",
     ]
-    assert [row[2] for row in here["examples"]] == ["train"] * 4 + ["valid"] * 2 + ["test"]
+    ends = [
+        datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=row[2])
+        for row in here["examples"]
+    ]
+    assert [f"{end:%m-%d %H}" for end in ends] == ["03-09 00"] * 3 + ["11-02 00"] * 3 + ["11-03 00"]
 
 
 if __name__ == "__main__":

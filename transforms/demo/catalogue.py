@@ -1,9 +1,15 @@
 """The items of the demo world: topics, words, media and vectors.
 
-Shapes: N items, K topics, D vector width, R rank of the latent space behind the vectors.
+Words and vectors are made for some items at a time: the vectors of a million items do not fit into
+memory.
+
+Shapes: N items, W items of one block, K topics, D vector width, R rank of the latent space behind
+the vectors.
 """
 # ruff: noqa: N815 - array fields wear their shape as a suffix
 
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -34,6 +40,9 @@ VECTOR_COVERAGE: Final[dict[str, dict[str, float]]] = {
 }
 """Media type -> vector -> chance that an item has it; 0 where the medium has no such signal."""
 
+BLOCK_SIZE: Final = 4096
+"""Items that are worded and embedded together: about 40 MB of vectors."""
+
 ITEM_TYPES: Final[dict[str, str]] = {
     "video": "clip",
     "image": "photo",
@@ -62,8 +71,10 @@ class Catalogue:
     author_N: IntArray
     """Position in `Population.authors_A`."""
     niche_N: IntArray
-    topic_NK: FloatArray
-    """Topic mixture; rows sum to one and the topic of the niche has the largest share."""
+    other_N: IntArray
+    """The second topic of the mixture; the first one is that of the niche."""
+    share_N: FloatArray
+    """Share of the topic of the niche, at least 0.65; the remainder is the second topic's."""
     quality_N: FloatArray
     """Standardised: mean about zero, deviation about one."""
     media_N: IntArray
@@ -74,6 +85,20 @@ class Catalogue:
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.created_N)
+
+    def topics(self, items: slice = slice(None)) -> FloatArray:
+        """Return the topic mixtures (W, K) of some items; rows sum to one."""
+        niche_W, share_W = self.niche_N[items], self.share_N[items]
+        topic_WK = np.zeros((len(niche_W), TOPIC_COUNT))
+        rows_W = np.arange(len(niche_W))
+        topic_WK[rows_W, niche_W // NICHES_PER_TOPIC] = share_W
+        topic_WK[rows_W, self.other_N[items]] = 1.0 - share_W
+        return topic_WK
+
+    def blocks(self) -> Iterator[slice]:
+        """Yield the items that are worded and embedded together."""
+        for first in range(0, len(self), BLOCK_SIZE):
+            yield slice(first, min(first + BLOCK_SIZE, len(self)))
 
 
 def build_catalogue(config: DemoConfig, people: Population) -> Catalogue:
@@ -98,14 +123,15 @@ def build_catalogue(config: DemoConfig, people: Population) -> Catalogue:
     created_N = np.maximum(created_N, people.created_U[writer_N])
     order_N = np.argsort(created_N, kind="stable")
     created_N, author_N, writer_N = created_N[order_N], author_N[order_N], writer_N[order_N]
-    niche_N = draw_rows(people.taste_UM[writer_N] + 0.1 / NICHE_COUNT, rng.random(count))
-    topic_NK = np.zeros((count, TOPIC_COUNT))
-    rows_N = np.arange(count)
-    main_share_N = rng.uniform(0.65, 1.0, count)
+    uniform_N = rng.random(count)
+    niche_N = np.empty(count, dtype=np.int64)
+    for first in range(0, count, BLOCK_SIZE):  # a row of tastes per item at once is too much
+        some = slice(first, first + BLOCK_SIZE)
+        taste_WM = people.author_tastes[author_N[some]]
+        niche_N[some] = draw_rows(taste_WM + 0.1 / NICHE_COUNT, uniform_N[some])
+    share_N = rng.uniform(0.65, 1.0, count)
     # The remainder goes to one other topic, never to the main one again.
     other_N = (niche_N // NICHES_PER_TOPIC + rng.integers(1, TOPIC_COUNT, count)) % TOPIC_COUNT
-    topic_NK[rows_N, niche_N // NICHES_PER_TOPIC] = main_share_N
-    topic_NK[rows_N, other_N] = 1.0 - main_share_N
     trust_N = (people.trust_U[writer_N] - people.trust_U.mean()) / people.trust_U.std()
     quality_N = 0.5 * trust_N + np.sqrt(0.75) * rng.standard_normal(count)
     media_N = rng.choice(len(MEDIA_TYPES), count, p=MEDIA_MIX)
@@ -121,7 +147,8 @@ def build_catalogue(config: DemoConfig, people: Population) -> Catalogue:
         new_N=created_N >= start,
         author_N=author_N,
         niche_N=niche_N,
-        topic_NK=topic_NK,
+        other_N=other_N,
+        share_N=share_N,
         quality_N=quality_N,
         media_N=media_N,
         duration_N=duration_N,
@@ -138,32 +165,50 @@ class Words:
     tags: list[list[str]]
 
 
-def compose_words(config: DemoConfig, items: Catalogue) -> Words:
-    """Write title, text, categories and tags of every item from its topic's vocabulary."""
+def compose_words(config: DemoConfig, items: Catalogue) -> Iterator[Words]:
+    """Write title, text, categories and tags of every item from its topic's vocabulary.
+
+    Yields:
+        The words of each block of `items.blocks()`.
+    """
     rng = config.rng(_WORDS)
-    pick_N4 = rng.integers(0, 1 << 30, (len(items), 4)).tolist()
-    number_N = rng.integers(2, 41, len(items)).tolist()
+    pick_N4 = rng.integers(0, 1 << 30, (len(items), 4))
+    number_N = rng.integers(2, 41, len(items))
     quarter_N = np.searchsorted(np.quantile(items.quality_N, [0.25, 0.5, 0.75]), items.quality_N)
+    for block in items.blocks():
+        yield _compose(
+            items, block, pick_N4[block].tolist(), number_N[block].tolist(), quarter_N[block]
+        )
+
+
+def _compose(
+    items: Catalogue,
+    block: slice,
+    pick_W4: list[list[int]],
+    number_W: list[int],
+    quarter_W: IntArray,
+) -> Words:
     words = Words([], [], [], [])
-    for index, niche_code in enumerate(items.niche_N.tolist()):
+    other_W, mixed_W = items.other_N[block], 1.0 - items.share_N[block] >= _SECOND_CATEGORY
+    media_W = items.media_N[block]
+    for index, niche_code in enumerate(items.niche_N[block].tolist()):
         topic = TOPICS[niche_code // NICHES_PER_TOPIC]
         niche = _NICHES[niche_code]
-        pick_subject, pick_pattern, pick_detail, pick_second = pick_N4[index]
+        pick_subject, pick_pattern, pick_detail, pick_second = pick_W4[index]
         subject = niche.subjects[pick_subject % len(niche.subjects)]
         patterns = topic.patterns + COMMON_PATTERNS
-        title = _fill(patterns[pick_pattern % len(patterns)], subject, number_N[index])
-        second = int(np.argsort(items.topic_NK[index])[-2])
-        mixed = items.topic_NK[index, second] >= _SECOND_CATEGORY
-        categories = [topic.name, TOPICS[second].name] if mixed else [topic.name]
+        title = _fill(patterns[pick_pattern % len(patterns)], subject, number_W[index])
+        mixed = [TOPICS[other_W[index]].name] if mixed_W[index] else []
+        categories = [topic.name, *mixed]
         tags = [niche.name, *categories]
         first = pick_detail % len(topic.details)
         # A step of at least one, so that the two sentences differ.
         step = 1 + pick_second % (len(topic.details) - 1)
         sentences = (
-            _fill(MEDIA_LEADS[MEDIA_TYPES[items.media_N[index]]], subject, number_N[index]),
+            _fill(MEDIA_LEADS[MEDIA_TYPES[media_W[index]]], subject, number_W[index]),
             topic.details[first],
             topic.details[(first + step) % len(topic.details)],
-            PRAISE[int(quarter_N[index])],
+            PRAISE[quarter_W[index]],
             " ".join(f"#{tag}" for tag in tags),
         )
         words.titles.append(title)
@@ -177,9 +222,8 @@ def _fill(pattern: str, subject: str, number: int) -> str:
     return pattern.format(s=subject, S=subject[0].upper() + subject[1:], n=number)
 
 
-def media_urls(item_ids: list[str], items: Catalogue) -> tuple[list[str | None], list[str | None]]:
+def media_urls(item_ids: list[str], kinds: list[str]) -> tuple[list[str | None], list[str | None]]:
     """Return image and video address per item: a video has both, a text and a podcast neither."""
-    kinds = [MEDIA_TYPES[code] for code in items.media_N.tolist()]
     images = [
         f"{_HOST}/images/{item}.jpg" if kind in ("video", "image") else None
         for item, kind in zip(item_ids, kinds, strict=True)
@@ -191,37 +235,51 @@ def media_urls(item_ids: list[str], items: Catalogue) -> tuple[list[str | None],
     return images, videos
 
 
-def embed(config: DemoConfig, items: Catalogue) -> dict[str, pa.Array]:
-    """Project each item's latent taste to its video, audio and text vectors.
+class Embedder:
+    """Projects each item's latent taste to its video, audio or text vector.
 
     The latent vector is the topic mixture and half a one-hot niche plus noise (rank R = K + M), the
     projection is Gaussian and scaled so that a vector's length is about one. Missing vectors are
     null, never zero.
-
-    Returns:
-        Vector name -> list<float> array of length N, all null when the world has no vectors.
     """
-    columns: dict[str, pa.Array] = {}
-    count = len(items)
-    for position, (name, width) in enumerate(VECTOR_WIDTHS.items()):
-        rng = config.rng(_VECTORS, position)
-        chance_X = np.array([VECTOR_COVERAGE[kind][name] for kind in MEDIA_TYPES])
-        present_N = rng.random(count) < chance_X[items.media_N]
-        if not config.vectors:
-            columns[name] = pa.nulls(count, pa.list_(pa.float32()))
-            continue
-        latent_NR = np.hstack([items.topic_NK, 0.5 * np.eye(NICHE_COUNT)[items.niche_N]])
-        latent_PR = latent_NR[present_N]
-        latent_PR = latent_PR + _LATENT_NOISE / np.sqrt(latent_PR.shape[1]) * rng.standard_normal(
-            latent_PR.shape
+
+    def __init__(self, config: DemoConfig, items: Catalogue, name: str) -> None:
+        self._config, self._items = config, items
+        self._position, self._width = list(VECTOR_WIDTHS).index(name), VECTOR_WIDTHS[name]
+        self._chance_X = np.array([VECTOR_COVERAGE[kind][name] for kind in MEDIA_TYPES])
+        # The projection follows the first block's latent vectors, from that block's generator.
+        self._whole = config.rng(_VECTORS, self._position)
+        self._first = self._latents(self._whole, next(items.blocks()))
+        rank = TOPIC_COUNT + NICHE_COUNT
+        self._projection_RD = self._whole.standard_normal((rank, self._width)) / np.sqrt(
+            self._width
         )
-        projection_RD = rng.standard_normal((latent_PR.shape[1], width)) / np.sqrt(width)
-        vectors_PD = (latent_PR @ projection_RD).astype(np.float32)
+
+    def vectors(self, block: slice) -> pa.Array:
+        """Return the vectors of one block of `items.blocks()`: list<float>, null where missing."""
+        if not self._config.vectors:
+            return pa.nulls(block.stop - block.start, pa.list_(pa.float32()))
+        if block.start == 0:
+            rng, (present_W, latent_PR) = deepcopy(self._whole), self._first
+        else:
+            rng = self._config.rng(_VECTORS, self._position, block.start // BLOCK_SIZE)
+            present_W, latent_PR = self._latents(rng, block)
+        vectors_PD = (latent_PR @ self._projection_RD).astype(np.float32)
         vectors_PD += rng.standard_normal(vectors_PD.shape, dtype=np.float32) * np.float32(
-            _LATENT_NOISE / np.sqrt(width)
+            _LATENT_NOISE / np.sqrt(self._width)
         )
-        offsets_N1 = np.concatenate([[0], np.cumsum(present_N) * width]).astype(np.int32)
-        columns[name] = pa.ListArray.from_arrays(
-            pa.array(offsets_N1), pa.array(vectors_PD.ravel()), mask=pa.array(~present_N)
+        offsets_W1 = np.concatenate([[0], np.cumsum(present_W) * self._width]).astype(np.int32)
+        return pa.ListArray.from_arrays(
+            pa.array(offsets_W1), pa.array(vectors_PD.ravel()), mask=pa.array(~present_W)
         )
-    return columns
+
+    def _latents(
+        self, rng: np.random.Generator, block: slice
+    ) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+        """Draw which items have a vector (W,), and the latent vectors (P, R) of those P."""
+        niche_W, media_W = self._items.niche_N[block], self._items.media_N[block]
+        present_W = rng.random(len(niche_W)) < self._chance_X[media_W]
+        latent_WR = np.hstack([self._items.topics(block), 0.5 * np.eye(NICHE_COUNT)[niche_W]])
+        latent_PR = latent_WR[present_W]
+        noise_PR = rng.standard_normal(latent_PR.shape)
+        return present_W, latent_PR + _LATENT_NOISE / np.sqrt(latent_PR.shape[1]) * noise_PR

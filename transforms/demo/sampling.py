@@ -15,6 +15,27 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """Members 0..M-1 in G groups; made once, weighed as often as the weights change."""
+
+    members_M: IntArray
+    offsets_G1: IntArray
+
+    @classmethod
+    def build(cls, groups_M: IntArray, group_count: int) -> Self:
+        """Group members by `groups_M`; those of one group keep their order."""
+        order_M = np.argsort(groups_M, kind="stable")
+        return cls(order_M, np.searchsorted(groups_M[order_M], np.arange(group_count + 1)))
+
+    def weigh(self, weights_M: FloatArray) -> "GroupedWeights":
+        """Give each member a weight; one of zero is never drawn."""
+        cumulative_M1 = np.empty(len(weights_M) + 1)
+        cumulative_M1[0] = 0.0
+        np.cumsum(weights_M[self.members_M], out=cumulative_M1[1:])
+        return GroupedWeights(self.members_M, self.offsets_G1, cumulative_M1)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupedWeights:
     """Members in G groups, drawn inside a group in proportion to their weights."""
 
@@ -23,14 +44,6 @@ class GroupedWeights:
     cumulative_M1: FloatArray
     """Running sum of the weights over all groups, one leading zero."""
 
-    @classmethod
-    def build(cls, groups_M: IntArray, weights_M: FloatArray, group_count: int) -> Self:
-        """Group members 0..M-1 by `groups_M`; a weight of zero is never drawn."""
-        order_M = np.argsort(groups_M, kind="stable")
-        offsets_G1 = np.searchsorted(groups_M[order_M], np.arange(group_count + 1))
-        cumulative_M1 = np.concatenate([[0.0], np.cumsum(weights_M[order_M])])
-        return cls(order_M, offsets_G1, cumulative_M1)
-
     def draw(self, groups_B: IntArray, uniform_B: FloatArray) -> IntArray:
         """Return one member per asked group, -1 where the group has no weight at all.
 
@@ -38,10 +51,14 @@ class GroupedWeights:
         """
         low_B = self.cumulative_M1[self.offsets_G1[groups_B]]
         high_B = self.cumulative_M1[self.offsets_G1[groups_B + 1]]
-        # Rounding may reach `high`, which belongs to the next group: stay just below it.
-        target_B = np.minimum(low_B + uniform_B * (high_B - low_B), np.nextafter(high_B, 0.0))
-        slot_B = np.searchsorted(self.cumulative_M1, target_B, side="right") - 1
+        slot_B = np.searchsorted(self.cumulative_M1, within(low_B, high_B, uniform_B), "right") - 1
         return np.where(high_B > low_B, self.members_M[slot_B], -1)
+
+
+def within(low_B: FloatArray, high_B: FloatArray, uniform_B: FloatArray) -> FloatArray:
+    """Return the point at the share `uniform_B` of [low, high), never `high` itself."""
+    # Rounding may reach `high`, which belongs to the next group: stay just below it.
+    return np.minimum(low_B + uniform_B * (high_B - low_B), np.nextafter(high_B, 0.0))
 
 
 def draw_rows(weights_BK: FloatArray, uniform_B: FloatArray) -> IntArray:

@@ -69,16 +69,9 @@ class Truth:
         code_of = {user: code for code, user in enumerate(self.user_ids.tolist())}
         codes_Q = np.array([code_of[str(user)] for user in users], dtype=np.int64)
         niches_QM = self._niche_tastes(at)[codes_Q]
-        return (
-            1.3
-            * affinity(
-                topic_shares(niches_QM)[:, None, :],
-                niches_QM[:, self.item_niches_N],
-                self.item_topics_NK[None, :, :],
-                np.zeros(1, dtype=bool),
-            )
-            + 0.7 * self.item_quality_N
-        )
+        match_QN = topic_shares(niches_QM) @ self.item_topics_NK.T
+        fit_QN = affinity(match_QN, niches_QM[:, self.item_niches_N], np.zeros(1, dtype=bool))
+        return 1.3 * fit_QN + 0.7 * self.item_quality_N
 
     def _niche_tastes(self, at: datetime) -> FloatArray:
         drifted = self.drift_at is not None and micros(at) >= micros(self.drift_at)

@@ -1,107 +1,53 @@
-"""The demo world as Arrow tables.
+"""The demo world: tables and batches of rows, and what was planted.
 
-Every table is a pure function of the configuration: asking again, in any order, in another process,
-gives equal bytes. Ids are numbered in order of creation.
+Every row is a function of the configuration alone: asking again, in any order, in another process
+or in other pieces, gives the same rows. Ids are numbered in order of creation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.demo.behaviour import Behaviour
-from transforms.demo.catalogue import (
-    ITEM_TYPES,
-    Catalogue,
-    build_catalogue,
-    compose_words,
-    embed,
-    media_urls,
-)
+from transforms.demo.behaviour import Behaviour, Follows
+from transforms.demo.catalogue import Catalogue, build_catalogue
 from transforms.demo.config import DRIFTS, DemoConfig, DemoConfigError, micros
-from transforms.demo.population import (
-    DEVICES,
-    LOCATIONS,
-    MEDIA_TYPES,
-    Population,
-    build_population,
-    topic_shares,
+from transforms.demo.feed import Shelves
+from transforms.demo.population import Population
+from transforms.demo.reactions import Reactions
+from transforms.demo.tables import (
+    EVENT_SCHEMA,
+    FOLLOW_SCHEMA,
+    ITEM_SCHEMA,
+    USER_SCHEMA,
+    event_batch,
+    follow_batch,
+    item_batches,
+    numbered,
+    user_batches,
 )
-from transforms.demo.reactions import EVENT_TYPES, Reactions
 from transforms.demo.truth import Truth
 from transforms.demo.vocabulary import TOPICS
 
-_TIME: Final = pa.timestamp("us", tz="UTC")
-_SHARES: Final = pa.map_(pa.string(), pa.float64())
-_VECTOR: Final = pa.list_(pa.float32())
+_KEPT_EVENTS: Final = 1_000_000
+"""A world with no more expected events than this keeps its days: about 80 MB."""
 
-EVENT_SCHEMA: Final = pa.schema(
-    {
-        "event_id": pa.string(),
-        "user_id": pa.string(),
-        "item_id": pa.string(),
-        "event_type": pa.string(),
-        "value": pa.float64(),
-        "watch_seconds": pa.float64(),
-        "position": pa.int32(),
-        "device": pa.string(),
-        "location": pa.string(),
-        "exploration": pa.bool_(),
-        "timestamp": _TIME,
-    }
-)
-ITEM_SCHEMA: Final = pa.schema(
-    {
-        "item_id": pa.string(),
-        "item_type": pa.string(),
-        "media_type": pa.string(),
-        "title": pa.string(),
-        "text": pa.string(),
-        "categories": pa.list_(pa.string()),
-        "tags": pa.list_(pa.string()),
-        "author_id": pa.string(),
-        "created_at": _TIME,
-        "duration_seconds": pa.float64(),
-        "image_url": pa.string(),
-        "video_url": pa.string(),
-        "video_embedding": _VECTOR,
-        "audio_embedding": _VECTOR,
-        "text_embedding": _VECTOR,
-    }
-)
-USER_SCHEMA: Final = pa.schema(
-    {
-        "user_id": pa.string(),
-        "created_at": _TIME,
-        "trust_score": pa.float64(),
-        "interests": _SHARES,
-        "content_type_preferences": _SHARES,
-        "diversity_preference": pa.float64(),
-        "consent": pa.bool_(),
-        "demographics": pa.map_(pa.string(), pa.string()),
-    }
-)
-FOLLOW_SCHEMA: Final = pa.schema(
-    {"follower_id": pa.string(), "followee_id": pa.string(), "since": _TIME}
-)
-
-_AGE_BANDS = ("16-24", "25-34", "35-49", "50+")
-_GENDERS = ("female", "male", "other", "undisclosed")
-_NO_PROFILE_SHARE = 0.05
-_CONSENT_SHARE = 0.95
-_DECLARED_NOISE = 60.0
-
-# First element of the spawn key of this file; see `DemoConfig.rng`.
-_PROFILES = 9
+_DAY_MICROS = 86_400_000_000
 
 
 class DemoWorld:
     """A seeded short-video and social platform of a few weeks.
+
+    `events()`, `items()`, `users()` and `follows()` give whole tables, for worlds that fit into
+    memory. Each has a twin that yields the same rows as record batches and holds one block of users
+    or items at a time; its memory does not grow with the number of events.
+
+    A block of users is simulated from the start of the period up to the end of the range asked for,
+    so a late range costs the time of all days before it. Small worlds remember their days.
 
     Example:
         >>> world = DemoWorld(DemoConfig(users=200, items=300, days=7))
@@ -111,7 +57,11 @@ class DemoWorld:
 
     def __init__(self, config: DemoConfig | None = None) -> None:
         self.config = config or DemoConfig()
-        self._days: list[Reactions] = []
+        config = self.config
+        expected = config.users * config.events_per_user_day * config.days
+        self._keeps_days = expected <= _KEPT_EVENTS
+        self._kept: dict[int, tuple[Behaviour, list[Reactions]]] = {}
+        self._made: dict[int, tuple[int, Follows]] = {}
 
     def events(self) -> pa.Table:
         """Return all events of the period in time order; columns as in `EVENT_SCHEMA`."""
@@ -120,7 +70,21 @@ class DemoWorld:
     def events_between(self, start: datetime, end: datetime) -> pa.Table:
         """Return the events with `start <= timestamp < end`, in time order.
 
-        Only days up to `end` are simulated, and the rows are those of `events()`.
+        The arguments and errors are those of `events_batches`.
+        """
+        table = pa.Table.from_batches(self.events_batches(start, end), EVENT_SCHEMA)
+        # Sessions reach past midnight, so the days overlap by minutes.
+        order = pc.sort_indices(
+            table, sort_keys=[("timestamp", "ascending"), ("event_id", "ascending")]
+        )
+        return table.take(order).combine_chunks()
+
+    def events_batches(self, start: datetime, end: datetime) -> Iterator[pa.RecordBatch]:
+        """Return an iterator over the events with `start <= timestamp < end`.
+
+        A batch holds the events of one day of one block of users, in time order, and has columns as
+        in `EVENT_SCHEMA`. Batches come block by block, and day by day within a block. Whatever
+        pieces a range is asked for in, the rows are the same.
 
         Args:
             start: first instant, with a time zone; may lie before the period.
@@ -135,42 +99,15 @@ class DemoWorld:
                 "give two times with a time zone, the earlier one first."
             )
         first, last = micros(max(start, self.config.start)), micros(min(end, self.config.end))
-        tables = [
-            self._event_table(day, reactions, first, last)
-            for day, reactions in enumerate(self._days_until(last))
-        ]
-        table = pa.concat_tables([EVENT_SCHEMA.empty_table(), *tables])
-        # Sessions reach past midnight, so the days overlap by minutes.
-        order = pc.sort_indices(
-            table, sort_keys=[("timestamp", "ascending"), ("event_id", "ascending")]
-        )
-        return table.take(order).combine_chunks()
+        return self._event_batches(first, last)
 
     def items(self) -> pa.Table:
         """Return all items in order of creation; columns as in `ITEM_SCHEMA`."""
-        items = self._catalogue
-        words = compose_words(self.config, items)
-        images, videos = media_urls(self._item_ids.to_pylist(), items)
-        vectors = embed(self.config, items)
-        kinds = [MEDIA_TYPES[code] for code in items.media_N.tolist()]
-        columns = {
-            "item_id": self._item_ids,
-            "item_type": [ITEM_TYPES[kind] for kind in kinds],
-            "media_type": kinds,
-            "title": words.titles,
-            "text": words.texts,
-            "categories": words.categories,
-            "tags": words.tags,
-            "author_id": self._user_ids.take(pa.array(self._people.authors_A[items.author_N])),
-            "created_at": _times(items.created_N),
-            "duration_seconds": pa.array(items.duration_N, from_pandas=True),
-            "image_url": images,
-            "video_url": videos,
-            "video_embedding": vectors["video"],
-            "audio_embedding": vectors["audio"],
-            "text_embedding": vectors["text"],
-        }
-        return pa.table(columns, schema=ITEM_SCHEMA)
+        return pa.Table.from_batches(self.items_batches(), ITEM_SCHEMA).combine_chunks()
+
+    def items_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of `items()`, some thousands at a time."""
+        yield from item_batches(self.config, self._people, self._catalogue)
 
     def users(self) -> pa.Table:
         """Return all users in order of sign-up; columns as in `USER_SCHEMA`.
@@ -178,40 +115,11 @@ class DemoWorld:
         Interests are what users declare: their taste before the drift, with noise. Five in a
         hundred have no profile, so interests, preferences and demographics are null.
         """
-        people, count = self._people, len(self._people)
-        rng = self.config.rng(_PROFILES)
-        topic_UK = topic_shares(people.taste_UM)
-        declared_UK = rng.gamma(topic_UK * _DECLARED_NOISE + 1e-3)
-        declared_UK /= declared_UK.sum(axis=1, keepdims=True)
-        profile_U = rng.random(count) >= _NO_PROFILE_SHARE
-        age_U = rng.integers(0, len(_AGE_BANDS), count).tolist()
-        gender_U = rng.choice(len(_GENDERS), count, p=[0.46, 0.46, 0.03, 0.05]).tolist()
-        topics = [topic.name for topic in TOPICS]
-        interests = [
-            {name: round(share, 3) for name, share in zip(topics, row, strict=True) if share > 0.02}
-            for row in declared_UK.tolist()
-        ]
-        media = [
-            {name: round(share, 3) for name, share in zip(MEDIA_TYPES, row, strict=True)}
-            for row in people.media_UX.tolist()
-        ]
-        demographics = [
-            {"age_band": _AGE_BANDS[age], "gender": _GENDERS[gender]}
-            for age, gender in zip(age_U, gender_U, strict=True)
-        ]
-        # A wide mixture of topics asks for variety: normalised entropy of the declared interests.
-        spread_U = -(declared_UK * np.log(declared_UK.clip(1e-9))).sum(axis=1) / np.log(len(topics))
-        columns = {
-            "user_id": self._user_ids,
-            "created_at": _times(people.created_U),
-            "trust_score": people.trust_U.round(4),
-            "interests": _where(profile_U, interests),
-            "content_type_preferences": _where(profile_U, media),
-            "diversity_preference": pa.array(spread_U.clip(0.0, 1.0).round(4), mask=~profile_U),
-            "consent": rng.random(count) < _CONSENT_SHARE,
-            "demographics": _where(profile_U, demographics),
-        }
-        return pa.table(columns, schema=USER_SCHEMA)
+        return pa.Table.from_batches(self.users_batches(), USER_SCHEMA).combine_chunks()
+
+    def users_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of `users()`, a block at a time."""
+        yield from user_batches(self.config, self._people)
 
     def follows(self) -> pa.Table:
         """Return all follow edges by follower and followee; columns as in `FOLLOW_SCHEMA`.
@@ -219,21 +127,33 @@ class DemoWorld:
         Edges made during the period come with a `follow` event at `since`, except those that new
         users make at sign-up and those that users make at the moment their taste changes.
         """
-        end = micros(self.config.end)
-        self._days_until(end)
-        follower_F, followee_F, since_F = self._behaviour.follows
-        kept_F = since_F < end
-        columns = {
-            "follower_id": self._user_ids.take(pa.array(follower_F[kept_F])),
-            "followee_id": self._user_ids.take(pa.array(followee_F[kept_F])),
-            "since": _times(since_F[kept_F]),
-        }
-        return pa.table(columns, schema=FOLLOW_SCHEMA)
+        return pa.Table.from_batches(self.follows_batches(), FOLLOW_SCHEMA).combine_chunks()
+
+    def follows_batches(self, before: datetime | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of `follows()`, a block of followers at a time.
+
+        They come from the simulation: after `events_batches` up to the same end they cost little.
+
+        Args:
+            before: leaves out edges made at this moment or later; the end of the period when not
+                given.
+        """
+        end = micros(self.config.end if before is None else min(before, self.config.end))
+        for index in range(self._people.block_count):
+            days, _ = self._made.get(index, (0, None))
+            if days < self._days_before(end):
+                for _ in self._days(index, end):
+                    pass
+            block = self._people.block(index)
+            planted = Follows(block.edge_F, block.since_F)
+            made = self._made[index][1] if index in self._made else Follows.concatenate([])
+            yield follow_batch(self._people, block, planted.joined(made), end, self._user_ids)
 
     @cached_property
     def truth(self) -> Truth:
         """What was planted."""
         people, items = self._people, self._catalogue
+        blocks = [people.block(index) for index in range(people.block_count)]
         users = np.array(self._user_ids.to_pylist())
         names = np.array(self._item_ids.to_pylist())
         return Truth(
@@ -241,9 +161,9 @@ class DemoWorld:
             item_ids=names,
             topics=tuple(topic.name for topic in TOPICS),
             niches=tuple(niche.name for topic in TOPICS for niche in topic.niches),
-            niche_tastes_UM=people.taste_UM,
-            niche_tastes_after_UM=people.taste_after_UM,
-            item_topics_NK=items.topic_NK,
+            niche_tastes_UM=np.concatenate([block.taste_VM for block in blocks]),
+            niche_tastes_after_UM=np.concatenate([block.taste_after_VM for block in blocks]),
+            item_topics_NK=items.topics(),
             item_niches_N=items.niche_N,
             item_quality_N=items.quality_N,
             in_network_only=frozenset(users[people.in_network_U].tolist()),
@@ -259,65 +179,55 @@ class DemoWorld:
 
     @cached_property
     def _people(self) -> Population:
-        return build_population(self.config)
+        return Population(self.config)
 
     @cached_property
     def _catalogue(self) -> Catalogue:
         return build_catalogue(self.config, self._people)
 
     @cached_property
-    def _behaviour(self) -> Behaviour:
-        return Behaviour(self.config, self._people, self._catalogue)
+    def _shelves(self) -> Shelves:
+        return Shelves(self._catalogue, len(self._people.authors_A))
 
     @cached_property
     def _user_ids(self) -> pa.Array:
-        return _number("u", len(self._people))
+        return numbered("u", len(self._people))
 
     @cached_property
     def _item_ids(self) -> pa.Array:
-        return _number("i", len(self._catalogue))
+        return numbered("i", len(self._catalogue))
 
-    def _days_until(self, end: int) -> list[Reactions]:
-        """Return the days that begin before `end` (µs), simulating those not yet asked for."""
-        begin, day = micros(self.config.start), 86_400_000_000
-        wanted = max(0, -((begin - end) // day))
-        while len(self._days) < wanted:
-            self._days.append(self._behaviour.next_day())
-        return self._days[:wanted]
+    def _event_batches(self, first: int, last: int) -> Iterator[pa.RecordBatch]:
+        """Yield the events with `first <= timestamp < last` (µs)."""
+        ids = (self._user_ids, self._item_ids)
+        for index in range(self._people.block_count):
+            for day, events in self._days(index, last):
+                rows = slice(*np.searchsorted(events.timestamp_E, [first, last]).tolist())
+                if rows.start < rows.stop:
+                    block = self._people.block(index)
+                    yield event_batch(day, events, rows, people=self._people, block=block, ids=ids)
 
-    def _event_table(self, day: int, events: Reactions, first: int, last: int) -> pa.Table:
-        """Return the events of one day with `first <= timestamp < last` (µs)."""
-        rows = slice(*np.searchsorted(events.timestamp_E, [first, last]).tolist())
-        number = pa.array(np.arange(len(events.timestamp_E))[rows]).cast(pa.string())
-        columns = {
-            "event_id": pc.binary_join_element_wise(
-                pa.scalar(f"e{day:03d}"), pc.utf8_lpad(number, 7, "0"), "-"
-            ),
-            "user_id": self._user_ids.take(pa.array(events.user_E[rows])),
-            "item_id": self._item_ids.take(pa.array(events.item_E[rows])),
-            "event_type": pa.array(EVENT_TYPES).take(pa.array(events.type_E[rows])),
-            "value": pa.array(events.value_E[rows], from_pandas=True),
-            "watch_seconds": pa.array(events.watch_E[rows], from_pandas=True),
-            "position": events.position_E[rows].astype(np.int32),
-            "device": pa.array(DEVICES).take(pa.array(events.device_E[rows])),
-            "location": pa.array(LOCATIONS).take(pa.array(events.location_E[rows])),
-            "exploration": events.explored_E[rows],
-            "timestamp": _times(events.timestamp_E[rows]),
-        }
-        return pa.table(columns, schema=EVENT_SCHEMA)
+    def _days_before(self, end: int) -> int:
+        """Return the number of days that begin before `end` (µs)."""
+        return max(0, -((micros(self.config.start) - end) // _DAY_MICROS))
 
+    def _days(self, index: int, end: int) -> Iterator[tuple[int, Reactions]]:
+        """Simulate a block's days that begin before `end` (µs), and note the follows made."""
+        behaviour, days = self._kept.get(index) or (self._behaviour(index), [])
+        if self._keeps_days:
+            self._kept[index] = behaviour, days
+        for day in range(self._days_before(end)):
+            if day < len(days):
+                yield day, days[day]
+                continue
+            events = behaviour.next_day()
+            if self._keeps_days:
+                days.append(events)
+            yield day, events
+        known, _ = self._made.get(index, (0, None))
+        if behaviour.days > known:
+            self._made[index] = behaviour.days, behaviour.made
 
-def _times(micros_X: npt.NDArray[np.int64]) -> pa.Array:
-    return pa.array(micros_X).cast(_TIME)
-
-
-def _number(letter: str, count: int) -> pa.Array:
-    return pa.array([f"{letter}{index:06d}" for index in range(count)])
-
-
-def _where(present_U: npt.NDArray[np.bool_], maps: Sequence[Mapping[str, object]]) -> list[object]:
-    """Return map columns as lists of pairs, None where a user has no profile."""
-    return [
-        list(entry.items()) if present else None
-        for present, entry in zip(present_U.tolist(), maps, strict=True)
-    ]
+    def _behaviour(self, index: int) -> Behaviour:
+        people = self._people
+        return Behaviour(self.config, people, people.block(index), self._catalogue, self._shelves)

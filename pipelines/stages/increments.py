@@ -1,0 +1,224 @@
+"""What of a feature table still holds, and what in the base tables is new since it was built.
+
+The states that rows were built from are compared with the present ones file by file: a file that
+both have holds the same rows in both, so the cost is that of what was rewritten. Where nothing can
+be said for certain (no note, another recipe, files that are gone), all is built anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pipelines.built import BEGINNING, Built, Range, State, former, joined
+from pipelines.context import StageContext
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_KEYS = {
+    "items": ["item_id"],
+    "users": ["user_id"],
+    "follows": ["follower_id", "followee_id", "since"],
+}
+_CANDIDATES = 3
+
+
+class UnknownChange(Exception):  # noqa: N818 - an answer, not a fault
+    """It cannot be said what changed."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """An earlier snapshot that still holds, to go on from.
+
+    Args:
+        end: Its interval's end.
+        frame: Its rows.
+        changes: What changed since in the base tables.
+    """
+
+    end: datetime
+    frame: DataFrame
+    changes: Changes
+
+
+class Changes:
+    """What changed in the base tables between two states.
+
+    Args:
+        context: Of the stage.
+        then: The older state.
+        now: The newer state.
+    """
+
+    def __init__(self, context: StageContext, then: State, now: State) -> None:
+        self._context = context
+        self._then = then
+        self._now = now
+
+    def first_event(self, until: datetime) -> datetime | None:
+        """The hour of the first event before a moment that changed; None when none did.
+
+        Raises:
+            UnknownChange: It cannot be said.
+        """
+        from pyspark.sql import functions as F
+
+        from transforms.changes import first_changed_hour
+
+        found = self._difference("events")
+        if found is None:
+            return None
+        before, after = (frame.filter(F.col("timestamp") < F.lit(until)) for frame in found)
+        return first_changed_hour(before, after)
+
+    def rows(self, table: str, columns: Sequence[str] | None = None) -> DataFrame | None:
+        """The keys of changed rows of `items`, `users` or `follows`; None when none changed.
+
+        Args:
+            table: Its name.
+            columns: Those that matter; all by default.
+
+        Raises:
+            UnknownChange: It cannot be said.
+        """
+        from transforms.changes import changed_rows
+
+        found = self._difference(table)
+        if found is None:
+            return None
+        before, after = found
+        return changed_rows(before, after, _KEYS[table], columns or before.columns)
+
+    def _difference(self, table: str) -> tuple[DataFrame, DataFrame] | None:
+        """Rows of the files that only the older state has, and only the newer one."""
+        from pyspark.errors import AnalysisException
+
+        then, now = self._then.get(table), self._now[table]
+        if then == now:
+            return None
+        if then is None or then[0] != now[0] or then[1] > now[1]:
+            raise UnknownChange
+        lake, spark = self._context.lake, self._context.spark
+        try:
+            old, new = lake.files(table, then[1]), lake.files(table, now[1])
+        except (
+            Exception
+        ) as error:  # the log of that version is gone; the library says how variously
+            raise UnknownChange from error
+        if old == new:
+            return None
+        schema = self._context.read(table).schema
+
+        def rows(files: set[str]) -> DataFrame:
+            if not files:
+                return spark.createDataFrame([], schema)
+            return spark.read.schema(schema).parquet(
+                *[f"{lake.path(table)}/{file}" for file in sorted(files)]
+            )
+
+        try:
+            return rows(old - new), rows(new - old)
+        except AnalysisException as error:  # removed by VACUUM
+            raise UnknownChange from error
+
+
+class Plan:
+    """What one run of a feature stage may take over from earlier runs.
+
+    Args:
+        context: Of the stage.
+        table: The table that it fills.
+        recipe: See `pipelines.built.recipe`.
+    """
+
+    def __init__(self, context: StageContext, table: str, recipe: str) -> None:
+        self._context = context
+        self._table = table
+        self._recipe = recipe
+
+    @cached_property
+    def now(self) -> State:
+        """The present states of the tables that the step reads."""
+        found = {}
+        for table in self._context.step.reads:
+            opened = self._context.lake.delta(table)
+            if opened is not None:
+                found[table] = (str(opened.metadata().id), opened.version())
+        return found
+
+    def ranges(self) -> tuple[Range, ...]:
+        """The time ranges of examples that still hold."""
+        newest = next(former(self._context.lake, self._table), None)
+        if newest is None or newest.recipe != self._recipe or not newest.ranges:
+            return ()
+        until = max(end for _, end in newest.ranges)
+        try:
+            limit = self._first_touched(Changes(self._context, newest.tables, self.now), until)
+        except UnknownChange:
+            return ()
+        return tuple((start, min(end, limit)) for start, end in newest.ranges if start < limit)
+
+    def base(self) -> Base | None:
+        """The newest snapshot, of this interval or an earlier one, that still holds."""
+        from pyspark.sql import functions as F
+
+        seen: dict[datetime, Built] = {}
+        for built in former(self._context.lake, self._table):
+            if built.interval_end is not None and built.interval_end <= self._context.interval.end:
+                seen.setdefault(built.interval_end, built)
+        good = [built for _, built in sorted(seen.items()) if built.recipe == self._recipe]
+        for built in good[: -_CANDIDATES - 1 : -1]:
+            assert built.interval_end is not None
+            changes = Changes(self._context, built.tables, self.now)
+            try:
+                holds = changes.first_event(built.interval_end) is None
+                for table in _KEYS:
+                    if table in self.now:
+                        changes.rows(table)
+            except UnknownChange:
+                continue
+            if holds:
+                rows = self._context.lake.spark(self._context.spark, self._table)
+                mine = rows.filter(F.col("interval_end") == F.lit(built.interval_end))
+                return Base(built.interval_end, mine, changes)
+        return None
+
+    def write_interval(self, rows: DataFrame) -> None:
+        """Replace the interval of a table of snapshots; its end stands in `as_of` or is there."""
+        context = self._context
+        if "as_of" in rows.columns:
+            rows = rows.withColumnRenamed("as_of", "interval_end")
+        built = Built(self._recipe, self.now, interval_end=context.interval.end)
+        context.tables_out[self._table] = context.lake.replace_interval(
+            self._table, rows, context.interval.end, {**context.note, **built.note()}
+        )
+
+    def write_range(self, rows: DataFrame, built: Range, held: Sequence[Range]) -> None:
+        """Replace a time range of examples; without any that hold, the whole table."""
+        context = self._context
+        ranges = joined([*held, built])
+        note = {**context.note, **Built(self._recipe, self.now, ranges).note()}
+        context.tables_out[self._table] = (
+            context.lake.replace_range(self._table, rows, "timestamp", *built, note)
+            if held
+            else context.lake.replace_all(self._table, rows, note)
+        )
+
+    def _first_touched(self, changes: Changes, until: datetime) -> datetime:
+        """Before this moment no example has changed."""
+        from transforms.changes import first_event_of, first_since
+
+        moments = [changes.first_event(until)]
+        users, items = changes.rows("users"), changes.rows("items")
+        if users is not None or items is not None:
+            read = self._context.read
+            moments.append(first_event_of(read("events"), read("items"), users, items))
+        follows = changes.rows("follows")
+        if follows is not None:
+            moments.append(first_since(follows, BEGINNING))
+        return min((moment for moment in moments if moment is not None), default=until)

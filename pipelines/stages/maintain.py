@@ -1,0 +1,88 @@
+"""Keep the tables small: few files each, and no older state than anybody asks for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from pipelines.context import StageContext, StageResult
+from pipelines.intervals import interval_containing
+from pipelines.sections import Maintenance
+
+_LOGS = ("runs", "metrics")
+"""Tables that no single step writes."""
+
+_VACUUM_EVERY = timedelta(days=1)
+
+
+def run(context: StageContext) -> StageResult:
+    """Merge small files, drop intervals that are no longer kept, and remove unreferenced files.
+
+    What is dropped are the rows of tables that each interval writes anew; a run for an interval
+    makes them again. Events, what was set aside and the run record stay.
+    """
+    options = context.project.pipeline.maintenance
+    lake = context.lake
+    vacuum = _vacuum_is_due(context)
+    merged = dropped = removed = 0
+    for table in _tables(context):
+        if lake.version(table) is None:
+            continue
+        if table in _derived(context):
+            dropped += _drop_old(context, table, options)
+        merged += lake.compact(table, options.files)
+        if vacuum:
+            removed += lake.vacuum(table, options.versions)
+    return StageResult(
+        f"{merged:,} small files merged, {dropped:,} old rows dropped, "
+        f"{removed:,} unreferenced files removed",
+        detail={"merged": merged, "dropped": dropped, "removed": removed, "vacuumed": vacuum},
+    )
+
+
+def _tables(context: StageContext) -> list[str]:
+    written = [table for step in context.project.steps for table in step.writes]
+    return list(dict.fromkeys([*written, *_LOGS]))
+
+
+def _derived(context: StageContext) -> set[str]:
+    """The tables of which every interval writes rows of its own, from the base tables."""
+    return {
+        table
+        for step in context.project.steps
+        if step.group in ("features", "publication")
+        for table in step.writes
+        if table not in ("candidates", "similar_items")
+    }
+
+
+def _drop_old(context: StageContext, table: str, options: Maintenance) -> int:
+    newest = context.lake.newest_interval(table)
+    if newest is None:
+        return 0
+    return context.lake.drop_before(table, _first_kept(context, table, newest, options))
+
+
+def _first_kept(
+    context: StageContext, table: str, newest: datetime, options: Maintenance
+) -> datetime:
+    """The end of the oldest interval whose rows are kept."""
+    pipeline = context.project.pipeline
+    end = newest
+    if table == "examples":
+        # Each row belongs to its event's interval, and training reads a whole window of them.
+        end = newest - pipeline.features.training_window
+    for _ in range(options.intervals - 1):
+        end = interval_containing(end - timedelta(microseconds=1), pipeline.schedule.every).start
+    return end
+
+
+def _vacuum_is_due(context: StageContext) -> bool:
+    """Whether a day has passed since the last time: listing all files is slow on object stores."""
+    done = [
+        run.started_at
+        for run in context.history.runs
+        if run.stage == context.step.name
+        and run.status == "succeeded"
+        and run.detail.get("vacuumed")
+    ]
+    return not done or datetime.now(UTC) - max(done) >= _VACUUM_EVERY

@@ -1,0 +1,89 @@
+"""The events that an interval's run takes out of what was landed, and those that came too late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipelines.context import StageContext
+from pipelines.digests import digest
+from pipelines.intervals import from_micros, interval_containing
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+LATE = "late:timestamp"
+"""Rule of quarantined events that came after their interval had been closed."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one run of `validate` works on.
+
+    Args:
+        start: First instant of the window; None reaches back to the first event.
+        events: The landed events of the window, each once.
+        late_events: Events outside of it that came late; None when there are none.
+        late: How many those are.
+        duplicates: Repetitions that were left out, by table.
+        mapping: Digest of all that decides which rows are accepted.
+    """
+
+    start: datetime | None
+    events: DataFrame
+    late_events: DataFrame | None
+    late: int
+    duplicates: Mapping[str, int]
+    mapping: str
+
+
+def find_window(context: StageContext) -> Window:
+    """Find the window of the run's interval.
+
+    It begins with the interval; or with the first moment that no run has validated, so that what is
+    covered is one range without gaps; or, where new events of earlier intervals have been landed,
+    with the interval of the earliest of those that are not too late.
+    """
+    from transforms import landing
+
+    ingested = context.history.last_success("ingest", context.interval)
+    assert ingested is not None
+    interval = context.interval
+    mapping = digest([ingested.detail["mapping"], context.step.options])
+    duplicates = dict(ingested.detail["duplicates"])
+    landed = context.read("landed_events")
+    covered = context.history.covered_until(mapping)
+    if covered is None:
+        events, duplicates["events"] = landing.between(landed, None, interval.end)
+        return Window(None, events, None, 0, duplicates, mapping)
+    start = min(covered, interval.start)
+    readers = _unvalidated(context, mapping)
+    reach = interval.start - context.project.pipeline.sources.lateness
+    new = landing.arrived_late(readers, start, interval.end, covered)
+    earliest = landing.earliest(landed.filter(new), since=reach)
+    if earliest is not None:
+        every = context.project.pipeline.schedule.every
+        start = min(start, interval_containing(from_micros(earliest), every).start)
+    events, duplicates["events"] = landing.between(landed, start, interval.end)
+    new = landing.arrived_late(readers, start, interval.end, covered)
+    late_events, late, repeated = landing.unknown(landed.filter(new), context.read("events"))
+    duplicates["events"] += repeated
+    return Window(start, events, late_events if late else None, late, duplicates, mapping)
+
+
+def _unvalidated(context: StageContext, mapping: str) -> list[datetime]:
+    """Ends of the intervals whose newly landed events no run has looked at, and of this one."""
+    ends = {context.interval.end}
+    for run in context.history.runs:
+        if run.stage == "ingest" and run.status == "succeeded":
+            ends.add(run.interval_end)
+        if (
+            run.stage == "validate"
+            and run.status == "succeeded"
+            and run.detail["mapping"] == mapping
+            and run.interval_end != context.interval.end
+        ):
+            ends.discard(run.interval_end)
+    return sorted(ends)

@@ -1,0 +1,78 @@
+"""kill -9 at chosen moments of every stage: the next run ends where an undisturbed one does.
+
+One shop is killed again and again on its way through a corrected interval, so that each run goes on
+from what the kill before it left. `benchmarks/chaos.py` does the same for every stage and moment
+apart, and at random times.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kills import Reader, run_and_kill, written_tables
+from lake_state import DATA_TABLES, RESULTS, orphans, rows_hash, state
+from shop_world import Shop, correct, make_shop
+
+pytestmark = pytest.mark.slow
+
+LAST = "2026-03-13T00:00Z"
+DATA_KILLS = (
+    ("ingest", "during write"),
+    ("validate", "during write"),
+    ("validate", "after write"),
+    ("examples", "during write"),
+)
+MODEL_KILLS = (
+    ("train_item_knn", "after write"),
+    ("gate", "after write"),
+    ("candidates", "after write"),
+    ("publish", "during write"),
+    ("publish", "after write"),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop with one published interval, whose source was corrected since."""
+    shop = make_shop(tmp_path_factory.mktemp("finished") / "shop")
+    shop.run(LAST)
+    correct(shop)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The same after a run that nobody killed."""
+    shop = finished.copy(tmp_path_factory.mktemp("undisturbed") / "shop")
+    shop.run(LAST)
+    return shop
+
+
+def test_a_run_killed_at_nine_moments_ends_as_if_undisturbed(
+    finished: Shop, undisturbed: Shop, tmp_path: Path
+) -> None:
+    shop = finished.copy(tmp_path / "shop")
+    tables = written_tables(undisturbed)
+    allowed = {
+        table: {rows_hash(finished, table), rows_hash(undisturbed, table)} for table in RESULTS
+    }
+    already = orphans(shop)
+    with Reader(shop, RESULTS) as reader:
+        landed = [
+            run_and_kill(shop, stage, moment, tables[stage], "--at", LAST, "--select", "+features")
+            for stage, moment in DATA_KILLS
+        ]
+        shop.run(LAST, "+features")
+        assert state(shop, DATA_TABLES) == state(undisturbed, DATA_TABLES)
+        landed += [
+            run_and_kill(shop, stage, moment, tables[stage], "--at", LAST)
+            for stage, moment in MODEL_KILLS
+        ]
+        left = orphans(shop) - already
+        shop.run(LAST)
+    assert [kill for kill in landed if not kill.hit] == []
+    assert reader.violations(allowed) == []
+    assert reader.reads > 100
+    assert len(left) <= 2 * len(landed)
+    assert state(shop) == state(undisturbed)

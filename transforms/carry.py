@@ -1,0 +1,199 @@
+"""Going on from an earlier snapshot: only the rows that something has touched are computed anew.
+
+A row of a snapshot is a function of what happened to its id before the snapshot's end. So the row
+of an id that nothing happened to since is the earlier row, save what changes with time alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+_SIDES = ("follower_id", "followee_id")
+
+
+def touched_users(
+    events: DataFrame,
+    follows: DataFrame,
+    *,
+    base_end: datetime,
+    end: datetime,
+    history: timedelta,
+    changed_users: DataFrame | None,
+    changed_follows: DataFrame | None,
+) -> DataFrame:
+    """Finds the users whose features may differ between two moments, ages aside.
+
+    Args:
+        events: Table `events`.
+        follows: Table `follows`.
+        base_end: The earlier moment.
+        end: The later moment.
+        history: Window of the features: what leaves it touches a user too.
+        changed_users: Column `user_id`: users whose row changed.
+        changed_follows: Columns `follower_id`, `followee_id`: follows that changed.
+
+    Returns:
+        Column `user_id`, each user once.
+    """
+    at = F.col("timestamp")
+    entering = _between(at, base_end, end)
+    leaving = _between(at, base_end - history, end - history)
+    edges = [follows.filter(_between(F.col("since"), base_end, end))]
+    if changed_follows is not None:
+        edges.append(changed_follows)
+    ids = [events.filter(entering | leaving).select("user_id")]
+    for one in edges:
+        ids += [one.select(F.col(side).alias("user_id")) for side in _SIDES]
+    if changed_users is not None:
+        ids.append(changed_users.select("user_id"))
+    return _distinct(ids)
+
+
+def touched_items(
+    events: DataFrame,
+    items: DataFrame,
+    follows: DataFrame,
+    *,
+    base_end: datetime,
+    end: datetime,
+    changed_items: DataFrame | None,
+    changed_users: DataFrame | None,
+    changed_follows: DataFrame | None,
+) -> DataFrame:
+    """Finds the items whose features may differ between two moments, ages aside.
+
+    Args:
+        events: Table `events`.
+        items: Table `items`.
+        follows: Table `follows`: an author's followers count for the author's items.
+        base_end: The earlier moment.
+        end: The later moment.
+        changed_items: Column `item_id`: items whose row changed.
+        changed_users: Column `user_id`: users whose row changed.
+        changed_follows: Column `followee_id`: of follows that changed.
+
+    Returns:
+        Column `item_id`, each item once.
+    """
+    authors = [
+        follows.filter(_between(F.col("since"), base_end, end)).select(
+            F.col("followee_id").alias("author_id")
+        )
+    ]
+    if changed_follows is not None:
+        authors.append(changed_follows.select(F.col("followee_id").alias("author_id")))
+    if changed_users is not None:
+        authors.append(changed_users.select(F.col("user_id").alias("author_id")))
+    ids = [
+        events.filter(_between(F.col("timestamp"), base_end, end)).select("item_id"),
+        items.filter(F.exists("tag_times", lambda time: _between(time, base_end, end))).select(
+            "item_id"
+        ),
+        items.join(F.broadcast(_distinct(authors)), "author_id", "left_semi").select("item_id"),
+    ]
+    if changed_items is not None:
+        ids.append(changed_items.select("item_id"))
+    return _distinct(ids)
+
+
+def touched_histories(
+    events: DataFrame,
+    *,
+    base_end: datetime,
+    end: datetime,
+    changed_items: DataFrame | None,
+) -> DataFrame:
+    """Finds the users whose list of interactions may differ between two moments.
+
+    Args:
+        events: Table `events`.
+        base_end: The earlier moment.
+        end: The later moment.
+        changed_items: Column `item_id`: items of another duration.
+
+    Returns:
+        Column `user_id`, each user once.
+    """
+    ids = [events.filter(_between(F.col("timestamp"), base_end, end)).select("user_id")]
+    if changed_items is not None:
+        earlier = events.filter(F.col("timestamp") < F.lit(base_end))
+        ids.append(
+            earlier.join(F.broadcast(changed_items), "item_id", "left_semi").select("user_id")
+        )
+    return _distinct(ids)
+
+
+Features = Callable[[DataFrame, DataFrame, DataFrame], DataFrame]
+"""Computes the features of points from points, events and follows."""
+
+
+def carry_forward(
+    base: DataFrame,
+    points: DataFrame,
+    touched: DataFrame,
+    events: DataFrame,
+    follows: DataFrame,
+    key: str,
+    features: Features,
+    ageing: Sequence[str],
+) -> DataFrame:
+    """Computes the features of points, all as of one moment, from those of an earlier one.
+
+    Args:
+        base: The earlier snapshot.
+        points: Columns `key` and `as_of`.
+        touched: Column `key`: those whose features may have changed.
+        events: Table `events`.
+        follows: Table `follows`.
+        key: Name of the id.
+        features: Computes the features of points.
+        ageing: Features that change with time alone, and need neither events nor follows.
+
+    Returns:
+        What `features(points, events, follows)` returns, in another order.
+    """
+    untouched = base.select(key).join(F.broadcast(touched), key, "left_anti")
+    fresh = points.join(untouched, key, "left_anti").localCheckpoint()
+    ids = F.broadcast(fresh.select(key))
+    anew = features(fresh, events.join(ids, key, "left_semi"), follows)
+    carried = points.join(ids, key, "left_anti")
+    nothing = F.lit(False)
+    aged = features(carried, events.filter(nothing), follows.filter(nothing))
+    kept = [name for name in base.columns if name not in {key, "interval_end", *ageing}]
+    joined = aged.select(key, "as_of", *ageing).join(base.select(key, *kept), key)
+    return anew.unionByName(joined.select(anew.columns))
+
+
+def carry_histories(
+    base: DataFrame,
+    touched: DataFrame,
+    events: DataFrame,
+    histories: Callable[[DataFrame], DataFrame],
+    end: datetime,
+) -> DataFrame:
+    """Computes the users' histories from those of an earlier moment.
+
+    Args:
+        base: The earlier snapshot of table `sequences`.
+        touched: Column `user_id`: users whose history may have changed.
+        events: Table `events`.
+        histories: Computes table `sequences` from events.
+        end: The present moment.
+    """
+    ids = F.broadcast(touched.localCheckpoint())
+    anew = histories(events.join(ids, "user_id", "left_semi"))
+    carried = base.join(ids, "user_id", "left_anti").withColumn("interval_end", F.lit(end))
+    return anew.unionByName(carried.select(anew.columns))
+
+
+def _between(column: Column, start: datetime, end: datetime) -> Column:
+    return (column >= F.lit(start)) & (column < F.lit(end))
+
+
+def _distinct(ids: Sequence[DataFrame]) -> DataFrame:
+    return reduce(DataFrame.unionByName, ids).distinct()

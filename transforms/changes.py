@@ -1,0 +1,93 @@
+"""What differs between two states of a table, and which rows of others that touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from transforms.digest import row_hash
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROS_PER_HOUR = 3_600_000_000
+
+
+def first_changed_hour(before: DataFrame, after: DataFrame) -> datetime | None:
+    """Finds where two states of `events` first differ.
+
+    Args:
+        before: Rows that only the older state may have.
+        after: Rows that only the newer state may have.
+
+    Returns:
+        Start of the earliest hour (UTC) whose rows differ; None when no hour does.
+    """
+    hour = F.floor(F.unix_micros("timestamp") / _MICROS_PER_HOUR).alias("hour")
+    [[first]] = _differing(before, after, [hour], before.columns).agg(F.min("hour")).collect()
+    if first is None:
+        return None
+    return _EPOCH + timedelta(hours=first)
+
+
+def changed_rows(
+    before: DataFrame, after: DataFrame, keys: Sequence[str], columns: Sequence[str]
+) -> DataFrame:
+    """Finds the keys whose rows differ in one of `columns`, are new, or are gone.
+
+    Returns:
+        One row per such key: the columns `keys`.
+    """
+    return _differing(before, after, [F.col(key) for key in keys], columns).select(*keys)
+
+
+def first_event_of(
+    events: DataFrame, items: DataFrame, users: DataFrame | None, changed_items: DataFrame | None
+) -> datetime | None:
+    """Finds the first event that changed users or items take part in, authors of items included.
+
+    Args:
+        events: Table `events`.
+        items: Table `items`.
+        users: Column `user_id`: the users that changed.
+        changed_items: Column `item_id`: the items that changed.
+    """
+    found = []
+    if users is not None:
+        found.append(events.join(F.broadcast(users), "user_id", "left_semi").select("timestamp"))
+        authors = users.withColumnRenamed("user_id", "author_id")
+        theirs = items.join(F.broadcast(authors), "author_id", "left_semi").select("item_id")
+        changed_items = theirs if changed_items is None else theirs.unionByName(changed_items)
+    if changed_items is not None:
+        found.append(
+            events.join(F.broadcast(changed_items), "item_id", "left_semi").select("timestamp")
+        )
+    return _earliest(reduce(DataFrame.unionByName, found), "timestamp")
+
+
+def first_since(follows: DataFrame, beginning: datetime) -> datetime | None:
+    """Finds the earliest `since` of follows; `beginning` where one was always there."""
+    return _earliest(follows.select(F.coalesce("since", F.lit(beginning)).alias("since")), "since")
+
+
+def _earliest(frame: DataFrame, column: str) -> datetime | None:
+    [[first]] = frame.agg(F.unix_micros(F.min(column))).collect()
+    return None if first is None else _EPOCH + timedelta(microseconds=first)
+
+
+def _differing(before: DataFrame, after: DataFrame, keys: list, columns: Sequence[str]):
+    """Groups whose rows have another number or another sum of hashes."""
+
+    def signed(df: DataFrame, sign: int) -> DataFrame:
+        hashed = row_hash(df, columns).cast("decimal(38,0)")
+        return df.select(*keys, F.lit(sign).alias("__n"), (hashed * sign).alias("__hash"))
+
+    both = signed(before, -1).unionByName(signed(after, 1))
+    names = both.columns[:-2]
+    return (
+        both.groupBy(*names)
+        .agg(F.sum("__n").alias("__n"), F.sum("__hash").alias("__hash"))
+        .filter("__n != 0 OR __hash != 0")
+    )
