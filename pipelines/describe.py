@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.contract import RULES, Contract, Rule
+from pipelines.contract import Contract
 from pipelines.demo_source import Demo
 from pipelines.errors import SpecError, UsageError, closest
 from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
 from pipelines.records import Option, Record, Scalar
+from pipelines.rules import RULES, Rule
 from pipelines.sections import CONTRACT_TABLES, MODELS
 from pipelines.source_columns import (
     Column,

@@ -9,7 +9,7 @@ depends on. It knows no scheduler and holds no code: its ``kind`` names the func
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.errors import UsageError, closest
@@ -259,7 +259,15 @@ def build_steps(
             code=(),
         ),
     ]
-    return tuple(steps)
+    return tuple(_with_contracts(step, contracts) for step in steps)
+
+
+def _with_contracts(step: Step, contracts: Mapping[str, Any]) -> Step:
+    """Adds to a step that makes features the contracts that it holds them to."""
+    held = {table: contracts[table] for table in step.writes if table in contracts}
+    if step.group != "features" or not held:
+        return step
+    return replace(step, options={**step.options, "contracts": held})
 
 
 def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:

@@ -70,8 +70,7 @@ def typed(
 
     columns = {name: _column(column) for name, column in source.columns.mapped().items()}
     rule = _event_type(source)
-    wanted = [one.source for one in columns.values() if one.source] + (rule.sources if rule else [])
-    rows = frame(spark, project, source, wanted, files=files, with_file=with_file)
+    rows = frame(spark, project, source, wanted(source), files=files, with_file=with_file)
     good, bad = mapping.map_rows(
         rows, table, columns, event_type=rule, pseudonym_key=project.pseudonym_key
     )
@@ -81,6 +80,13 @@ def typed(
         good, unread = gather(spark, project, good, name, second, with_file)
         bad = bad.unionByName(unread)
     return good, bad
+
+
+def wanted(source: TableSource) -> list[str]:
+    """The columns of the source that its mapping reads."""
+    mapped = [column.from_ for column in source.columns.mapped().values() if column.from_]
+    rule = _event_type(source)
+    return mapped + (rule.sources if rule else [])
 
 
 def frame(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.contract import RULES
 from pipelines.describe import describe
 from pipelines.errors import UsageError
+from pipelines.rules import RULES
 from pipelines.sections import MODELS
 
 PROJECT = Path(__file__).parent / "project"

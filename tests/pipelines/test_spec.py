@@ -120,7 +120,10 @@ def test_defaults_are_these():
         },
         "contracts": {
             name: [name]
-            for name in ("events", "items", "users", "follows", "candidates", "similar_items")
+            for name in (
+                "events", "items", "users", "follows", "user_features", "item_features",
+                "sequences", "graph_edges", "examples", "candidates", "similar_items",
+            )
         },
         "features": {
             "history": "90d", "training_window": "90d", "session_gap": "30m",
