@@ -273,7 +273,8 @@ def _report(options: argparse.Namespace) -> int:
 
 def _probe(options: argparse.Namespace) -> int:
     from pipelines.errors import ContractError
-    from pipelines.probe import probe, probe_json, probe_text
+    from pipelines.probe import probe
+    from pipelines.probe_report import probe_json, probe_text
     from pipelines.runner import Runner
 
     project = _project(options)

@@ -8,14 +8,13 @@ tables: features as of a moment must not notice it, which is exact and needs no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import StageError
-from pipelines.intervals import Interval, text
+from pipelines.intervals import Interval
+from pipelines.probe_report import Finding, Probe
 from pipelines.project import Project
 from pipelines.runner import Runner
 
@@ -31,51 +30,10 @@ _MAX_ROWS = 200_000
 """Ids judged of each table, at most: enough for any significance, and it fits in memory."""
 _PLACES = 200
 """Examples into whose future something is planted."""
-_OUTCOMES = ("event_id", "user_id", "item_id", "event_type", "strength", "label", "timestamp",
-             "watch_share", "interval_end", "split")  # fmt: skip
-"""Columns of `examples` that are no features: they say what happened."""
-
-_CURES = {
-    "popularity": "Do not map them: a model would learn what came later. A count belongs to "
-    "`events`,\n     where each has its time, and the pipeline counts as of each event.",
-    "later_row": "These rows were written after they were used. Export them as they were, or map "
-    "only\n     what never changes.",
-    "feature": "Compute them from what is known strictly before the event: see transforms/asof.py.",
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A column that knows the future.
-
-    Args:
-        table: Where it is: `items`, `users` or `examples`, or the feature's function.
-        column: Its name there; for items and users, in the source.
-        mapped: The columns of the table that it fills; empty when the spec does not use it.
-        kind: See `transforms.probe.Leak`; `planted` where a planted future moved it.
-        strength: Correlation, AUC or share, as the kind measures it.
-        evidence: One clause for a person.
-    """
-
-    table: str
-    column: str
-    mapped: tuple[str, ...]
-    kind: str
-    strength: float
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What was looked at and what was found."""
-
-    interval: Interval
-    cut: datetime
-    judged: Mapping[str, int]
-    """Number of columns by table."""
-    sources: Mapping[str, str]
-    """Where each table's columns come from."""
-    findings: tuple[Finding, ...]
+_NEEDED = ("event_id", "user_id", "item_id", "timestamp", "label")
+_OUTCOMES = ("strength", "label", "watch_share")
+"""Numbers of `examples` that are no features: they say what happened."""
+_NUMBERS = ("double", "bigint", "int", "boolean")
 
 
 def probe(
@@ -113,67 +71,12 @@ def probe(
     return Probe(interval, moment, judged, sources, kept)
 
 
-def probe_json(project: Project, result: Probe) -> dict[str, Any]:
-    """The result as plain JSON values."""
-    return {
-        "pipeline": project.pipeline.pipeline,
-        "interval_end": result.interval.end_text,
-        "cut": text(result.cut),
-        "columns": dict(result.judged),
-        "leaks": [asdict(finding) for finding in result.findings],
-    }
-
-
-def probe_text(project: Project, result: Probe) -> str:
-    """The result in words."""
-    looked = ", ".join(f"{count} of {table}" for table, count in result.judged.items())
-    lines = [
-        f"Probe of {project.pipeline.pipeline} before {result.interval.end_text}: columns looked "
-        f"at: {looked}.",
-        f"Later events are those since {text(result.cut)}, about half of all.",
-    ]
-    if not result.findings:
-        return "\n".join([*lines, "No column knows the future."])
-    count = len(result.findings)
-    verb = "column knows" if count == 1 else "columns know"
-    lines.append(f"{count} {verb} the future:")
-    for (table, cure), members in groupby(
-        result.findings, key=lambda finding: (finding.table, _cure(finding))
-    ):
-        found = list(members)
-        source = result.sources.get(table, "the functions that compute them")
-        lines += ["", f"  {table}, from {source}"]
-        width = max(len(one.column) for one in found)
-        uses = max(len(_use(one)) for one in found)
-        lines += [
-            f"    {one.column:<{width}}  {_use(one):<{uses}}  {one.evidence}" for one in found
-        ]
-        lines.append(f"  => {cure}")
-    keep = project.command("probe", result.interval, "--allow", _name(result))
-    lines += ["", f"To pass over a column that is right as it is: {keep}"]
-    return "\n".join(lines)
-
-
-def _use(finding: Finding) -> str:
-    if finding.table not in _IDS:
-        return "feature"
-    return f"mapped to {', '.join(finding.mapped)}" if finding.mapped else "not mapped"
-
-
-def _name(result: Probe) -> str:
-    first = result.findings[0]
-    return f"{first.table}.{first.column}"
-
-
-def _cure(finding: Finding) -> str:
-    if finding.kind == "later_row":
-        return _CURES["later_row"]
-    return _CURES["popularity" if finding.table in _IDS else "feature"]
-
-
 def _examples(project: Project, runner: Runner, interval: Interval) -> pa.Table:
     """The examples before the interval's end, each once, in order of time."""
     import numpy as np
+    import pyarrow.compute as pc
+
+    from transforms.schemas import column_types
 
     step = next(step for step in project.steps if step.name == "examples")
     if runner.history.last_success(step.name, interval) is None:
@@ -181,9 +84,16 @@ def _examples(project: Project, runner: Runner, interval: Interval) -> pa.Table:
             f"The probe needs the examples of the interval that ends at {interval.end_text}.",
             next_command=project.command("run", interval, "--select", f"+{step.name}"),
         )
-    rows = runner.lake.arrow("examples", before={"timestamp": interval.end})
-    _, first = np.unique(rows["event_id"].to_numpy(zero_copy_only=False), return_index=True)
-    rows = rows.take(first)
+    numbers = [name for name, kind in column_types("examples").items() if kind in _NUMBERS]
+    rows = runner.lake.arrow(
+        "examples",
+        columns=list(dict.fromkeys((*_NEEDED, *numbers))),
+        before={"timestamp": interval.end},
+    )
+    if pc.count_distinct(rows["event_id"]).as_py() < rows.num_rows:
+        # Windows of several intervals overlap.
+        _, first = np.unique(rows["event_id"].to_numpy(zero_copy_only=False), return_index=True)
+        rows = rows.take(first)
     if not rows.num_rows:
         raise StageError(f"There are no examples before {interval.end_text} to judge columns by.")
     return rows.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
@@ -336,14 +246,12 @@ def _look_at_features(rows: pa.Table) -> tuple[list[str], list[Finding]]:
         for owner in ("user", "item")
     }
     features, owner_of = {}, {}
-    for field in rows.schema:
-        kind = field.type
-        is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-        if field.name in _OUTCOMES or not (is_number or pa.types.is_boolean(kind)):
+    for name in rows.column_names:
+        if name in (*_NEEDED, *_OUTCOMES):
             continue
-        values = rows[field.name].cast(pa.float64()).to_numpy()
-        features[field.name] = np.where(np.isfinite(values), values, np.nan)
-        owner_of[field.name] = owners["item" if field.name.startswith("item_") else "user"]
+        values = rows[name].cast(pa.float64()).to_numpy()
+        features[name] = np.where(np.isfinite(values), values, np.nan)
+        owner_of[name] = owners["item" if name.startswith("item_") else "user"]
     found = feature_leaks(
         features, owner_of, _micros(rows["timestamp"]), rows["label"].to_numpy() > 0.5
     )
