@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
@@ -47,15 +48,38 @@ def connect(tracking_uri: str) -> Any:
     with reachable(tracking_uri):
         if tracking_uri.startswith(("http://", "https://")):
             _ping(tracking_uri)
-        file = sqlite_file(tracking_uri)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
         from mlflow import MlflowClient
 
         # A new store otherwise prints every migration of its tables.
         for noisy in ("mlflow.store.db.utils", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        file = sqlite_file(tracking_uri)
+        if file is not None and not file.exists():
+            _create(file)
         return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def _create(file: Path) -> None:
+    """Makes an SQLite store aside and puts it in place whole.
+
+    MLflow builds its tables in many steps and cannot go on with a store that a kill or a full disk
+    left between two of them.
+    """
+    from mlflow import MlflowClient
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with (file.parent / f".{file.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if file.exists():
+            return
+        part = file.with_name(f".{file.name}.part")
+        for remains in file.parent.glob(f"{part.name}*"):
+            remains.unlink()
+        uri = f"sqlite:///{part}"
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
+        part.replace(file)
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:

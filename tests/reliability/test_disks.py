@@ -64,7 +64,7 @@ def opened(folder: Path) -> None:
     ("folder", "option"),
     [
         ("lake/shop", "environment.lake"),
-        ("reports", "environment.reports"),
+        ("reports/shop", "environment.reports"),
         ("mlruns/artifacts", "environment.mlflow.artifacts"),
     ],
 )
