@@ -92,6 +92,7 @@ def test_all_promised_contracts_are_there() -> None:
         "ratings",
         "sequences",
         "similar_items",
+        "tiktok_items",
         "user_features",
         "users",
         "watch_times",
