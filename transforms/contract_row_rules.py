@@ -33,13 +33,13 @@ def reference_probe(rule: Rule) -> str:
 
 def limit_probe(rule: Rule) -> str:
     """Name of the column that an `at_most` rule compares with."""
-    source = f"{rule.args['table']}." if rule.args.get("table") else ""
-    return f"limit of {rule.column} by {source}{rule.args['limit']}"
+    source = f" of {rule.args['table']}" if rule.args.get("table") else ""
+    return f"limit of {rule.column} by {rule.args['limit']}{source}"
 
 
 def looked_up(rule: Rule) -> str:
     """Name of the column that holds what an `at_most` rule looks up in another table."""
-    return f"{rule.args['table']}.{rule.args['limit']} by {rule.args['key']}"
+    return f"{rule.args['limit']} of {rule.args['table']} by {rule.args['key']}"
 
 
 def finite_probe(column: str) -> str:

@@ -74,7 +74,9 @@ def test_one_pass_equals_rule_by_rule(spark: SparkSession, seed: int, rows: int)
     assert [rule for rule, _ in theirs] == RULES
     for (rule, expected), found in zip(theirs, ours.validation.results, strict=True):
         assert found.success == expected.success, rule
-        assert found.result == expected.result, rule
+        # Of no rows Great Expectations counts none as unknown, and decides the same.
+        unexpected = expected.result["unexpected_count"] or 0
+        assert found.result == {**expected.result, "unexpected_count": unexpected}, rule
         kwargs = {k: v for k, v in expected.expectation_config.kwargs.items() if k != "batch_id"}
         assert found.expectation_config.kwargs == kwargs
     broken = {(one.rule, one.column, one.rows_failed) for one in ours.findings}

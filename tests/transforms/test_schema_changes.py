@@ -113,5 +113,5 @@ def test_a_column_that_nothing_reads_only_warns() -> None:
 def test_without_a_rule_or_an_earlier_schema_nothing_is_found() -> None:
     none = Contract("events", False, ())
     assert schema_findings(none, "log.parquet", BEFORE, {}) == []
-    rule = Contract("events", False, (Rule("source_schema"),))
+    rule = Contract("events", False, (Rule("source_schema", ()),))
     assert schema_findings(rule, "log.parquet", {}, BEFORE) == []
