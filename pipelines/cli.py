@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import EXIT_INTERRUPTED, SextantError, UsageError
@@ -97,13 +97,26 @@ def _parser() -> argparse.ArgumentParser:
     report = pipeline(command("report", _report, "runs so far: metrics, verdicts, drift, cost"))
     report.add_argument("--json", action="store_true")
 
+    probe = pipeline(
+        command("probe", _probe, "find columns that know the future, in sources and features"),
+        at=True,
+    )
+    probe.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="TABLE.COLUMN",
+        help="pass over a column, such as items.price; repeatable",
+    )
+    probe.add_argument("--json", action="store_true", help="print what was found as JSON")
+
     describe = command("describe", _describe, "options of a stage, model, source or contract rule")
     describe.add_argument("name", nargs="?", metavar="NAME")
 
     command("schema", _schema, "print the JSON Schema of the spec")
 
-    render = command("render", _render, "write dvc.yaml from the specs")
-    render.add_argument("target", choices=("dvc",))
+    render = command("render", _render, "write what is made from specs and definitions")
+    render.add_argument("target", choices=("dvc", "features"), help="dvc.yaml, or docs/features.md")
     return parser
 
 
@@ -258,6 +271,23 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _probe(options: argparse.Namespace) -> int:
+    from pipelines.errors import ContractError
+    from pipelines.probe import probe
+    from pipelines.probe_report import probe_json, probe_text
+    from pipelines.runner import Runner
+
+    project = _project(options)
+    with Runner(project, _progress) as runner:
+        result = probe(project, runner, runner.interval(options.at), allowed=options.allow)
+    print(
+        json.dumps(probe_json(project, result), indent=2)
+        if options.json
+        else probe_text(project, result)
+    )
+    return ContractError.exit_code if result.findings else 0
+
+
 def _describe(options: argparse.Namespace) -> int:
     from pipelines.describe import describe
     from pipelines.project import find_root
@@ -273,13 +303,21 @@ def _schema(_: argparse.Namespace) -> int:
     return 0
 
 
-def _render(_: argparse.Namespace) -> int:
+def _render(options: argparse.Namespace) -> int:
     from pipelines.project import find_root
-    from pipelines.targets.dvc import render
 
-    target = find_root() / "dvc.yaml"
-    target.write_text(render(find_root()))
-    print(f"Wrote {target.relative_to(Path.cwd())}.")
+    root = find_root()
+    if options.target == "dvc":
+        from pipelines.targets.dvc import render
+
+        target, text = root / "dvc.yaml", render(root)
+    else:
+        from pipelines.targets import features
+
+        target, text = root / "docs" / "features.md", features.render()
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(text)
+    print(f"Wrote {os.path.relpath(target)}.")
     return 0
 
 

@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.contract import RULES, Contract, Rule
+from pipelines.contract import Contract
 from pipelines.demo_source import Demo
 from pipelines.errors import SpecError, UsageError, closest
 from pipelines.graph import Step, build_steps
 from pipelines.model_options import load_model_file
 from pipelines.records import Option, Record, Scalar
+from pipelines.rules import RULES, Rule
 from pipelines.sections import CONTRACT_TABLES, MODELS
 from pipelines.source_columns import (
     Column,
@@ -63,11 +64,11 @@ _OF_ANY_FORMAT = ("path", "format", "null_values")
 
 
 def describe(name: str | None = None, *, root: Path = _REPOSITORY) -> str:
-    """Explain a stage, a model, a format of sources, a rule of contracts or a section of the spec.
+    """Explain a stage, a model, a format of sources, a rule, a feature or a section of the spec.
 
     Args:
-        name: Such as `train`, `gnn`, `csv`, `not_null`, `gate` or `features.label`; without one,
-            everything that has a description is listed.
+        name: Such as `train`, `gnn`, `csv`, `not_null`, `gate`, `features.label` or the column of
+            a feature; without one, everything that has a description is listed, but for columns.
         root: The project's folder; the options of models are read there.
 
     Raises:
@@ -82,6 +83,8 @@ def describe(name: str | None = None, *, root: Path = _REPOSITORY) -> str:
         *_sources(name),
         *_rules(name),
     ]
+    # Last, because the catalogue of features takes a second to import.
+    parts = parts or list(_features(name))
     if not parts:
         known = [entry for names in _names().values() for entry in names]
         raise UsageError(f"Nothing is called `{name}`.{closest(name, known)}\n{_index()}")
@@ -262,6 +265,23 @@ def _rules(name: str) -> Iterator[str]:
     if not rule.per_row:
         shared.pop("mostly")
     yield f"{_table(f'Rule {name}', {**own, **shared})}\n\n{_wrapped(inspect.getdoc(rule) or '')}"
+
+
+def _features(name: str) -> Iterator[str]:
+    from transforms.catalogue import ALIASES, entries
+
+    column = ALIASES.get(name, name)
+    for entry in entries():
+        if column in (entry.column, f"{entry.table}.{entry.column}"):
+            facts = {
+                "type": entry.type,
+                "unit": entry.feature.unit,
+                "rows": entry.feature.as_of,
+                "requirement": ", ".join(entry.feature.requirements),
+            }
+            lines = [f"  {key:<13} {value}" for key, value in facts.items()]
+            title = _wrapped(f"Feature {entry.table}.{entry.column}: {entry.feature.description}")
+            yield "\n".join([title, *lines])
 
 
 def _table(title: str, fields: dict[str, FieldInfo]) -> str:

@@ -9,7 +9,7 @@ depends on. It knows no scheduler and holds no code: its ``kind`` names the func
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.errors import UsageError, closest
@@ -48,7 +48,15 @@ class Step:
 
 
 SOURCE_TABLES = ("events", "items", "users", "follows")
-FEATURE_STEPS = ("user_features", "item_features", "sequences", "graph_edges", "examples")
+FEATURE_STEPS = (
+    "user_features",
+    "item_features",
+    "behaviour",
+    "modalities",
+    "sequences",
+    "graph_edges",
+    "examples",
+)
 
 
 def build_steps(
@@ -108,6 +116,25 @@ def build_steps(
             reads=("events", "items", "users", "follows"),
             writes=("item_features",),
             options={"categories": features["categories"]},
+        ),
+        Step(
+            name="behaviour",
+            kind="behaviour",
+            group="features",
+            summary="what users did and what was done with items, counted",
+            needs=("validate",),
+            reads=("events", "items", "users"),
+            writes=("user_behaviour", "item_engagement"),
+            options={key: features[key] for key in ("history", "session_gap")},
+        ),
+        Step(
+            name="modalities",
+            kind="modalities",
+            group="features",
+            summary="which media of each item can be used",
+            needs=("validate",),
+            reads=("items",),
+            writes=("item_modalities",),
         ),
         Step(
             name="sequences",
@@ -232,7 +259,15 @@ def build_steps(
             code=(),
         ),
     ]
-    return tuple(steps)
+    return tuple(_with_contracts(step, contracts) for step in steps)
+
+
+def _with_contracts(step: Step, contracts: Mapping[str, Any]) -> Step:
+    """Adds to a step that makes features the contracts that it holds them to."""
+    held = {table: contracts[table] for table in step.writes if table in contracts}
+    if step.group != "features" or not held:
+        return step
+    return replace(step, options={**step.options, "contracts": held})
 
 
 def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:

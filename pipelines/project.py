@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.contract import Contract, load_contract
 from pipelines.digests import digest
+from pipelines.errors import StageError
 from pipelines.graph import Step, build_steps
 from pipelines.intervals import Interval
 from pipelines.model_options import resolve_model
@@ -127,6 +128,12 @@ class Project:
         """Where MLflow keeps model files."""
         return self.location(self.pipeline.environment.mlflow.artifacts)
 
+    @property
+    def pseudonym_key(self) -> bytes | None:
+        """The key with which the ids of users are hashed; None where they are stored as given."""
+        key = secret(self.pipeline.sources.pseudonym_key)
+        return None if key is None else key.encode()
+
     def registered_name(self, model: str) -> str:
         """A model's name in the registry."""
         return f"{self.pipeline.pipeline}.{model}"
@@ -160,6 +167,19 @@ class Project:
         for setting in self.sets:
             words += ["--set", setting]
         return " ".join(shlex.quote(word) for word in words)
+
+
+def secret(variable: str | None) -> str | None:
+    """The value of ``${NAME}``: looked up where it is used, so that no record ever holds it."""
+    if variable is None:
+        return None
+    name = variable.strip("${}")
+    if name not in os.environ:
+        raise StageError(
+            f"The environment variable `{name}` is not set.\n"
+            f"  It holds a secret of the sources: run `export {name}=...` where the pipeline runs."
+        )
+    return os.environ[name]
 
 
 def _program() -> str:

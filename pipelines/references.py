@@ -1,4 +1,4 @@
-"""What a spec refers to in other files: options of its models, contracts of its tables."""
+"""What a spec refers to elsewhere: options of its models, contracts and columns of its tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipelines.contract import load_contract
 from pipelines.document import display_name
 from pipelines.errors import Problem, SpecError, closest
 from pipelines.model_options import load_model_file, model_path
-from pipelines.sections import MODELS, ModelChoice
+from pipelines.sections import MODELS, Drift, ModelChoice
 from pipelines.validation import Finding
 
 CONTRACTS = "data_contracts"
@@ -81,3 +81,19 @@ def contract_findings(
                     )
                 )
     return findings, problems
+
+
+def column_findings(drift: Drift, _: Path) -> tuple[list[Finding], list[Problem]]:
+    """Return columns to watch that examples do not have."""
+    from transforms.schemas import columns
+
+    known = columns("examples")
+    return [
+        Finding(
+            ("drift", "columns", number),
+            f"the table `examples` has no column `{name}`",
+            f"{closest(name, known)} They are listed in docs/features.md.".strip(),
+        )
+        for number, name in enumerate(drift.columns)
+        if name not in known
+    ], []

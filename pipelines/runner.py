@@ -176,22 +176,22 @@ class Runner:
 
     def _hold(self, what: str, holder: str) -> None:
         folder = self.lake.folder
-        environment = self._project.pipeline.environment
-        require_writable(
-            {"environment.reports": self._project.reports}
-            | ({"environment.lake": folder} if folder else {})
-            | (
-                {}
-                if "://" in environment.mlflow.artifacts
-                else {"environment.mlflow.artifacts": Path(self._project.artifacts)}
-            )
-        )
+        require_writable(self._folders())
         if folder is None:
             return
         lock = folder / ".locks" / f"{what}.lock"
         if all(claim.path != lock for claim in self._claims):
             claim = self._held.enter_context(hold(lock, holder, lease=lease_seconds()))
             self._claims.append(claim)
+
+    def _folders(self) -> dict[str, Path]:
+        """Every local folder that a run writes to, by the option that names it."""
+        found = {"environment.reports": self._project.reports}
+        if self.lake.folder is not None:
+            found["environment.lake"] = self.lake.folder
+        if self._project.tracking_uri.startswith("sqlite:"):  # else a server keeps the files
+            found["environment.mlflow.artifacts"] = Path(self._project.artifacts)
+        return found
 
     def _execute(self, step: Step, interval: Interval, decision: Decision) -> StageRun:
         context = StageContext(

@@ -32,8 +32,21 @@ MODELS: tuple[str, ...] = get_args(_KnownModel)
 METRICS = ("ndcg", "recall", "precision", "hit_rate")
 """Metrics of the top of one user's list, written with its length, such as `ndcg@10`."""
 
-CONTRACT_TABLES = ("events", "items", "users", "follows", "candidates", "similar_items")
-"""Tables that keep contracts: those that are read and those that are published."""
+CONTRACT_TABLES = (
+    "events",
+    "items",
+    "users",
+    "follows",
+    "user_features",
+    "item_features",
+    "sequences",
+    "graph_edges",
+    "examples",
+    "candidates",
+    "similar_items",
+)
+"""Tables that keep contracts: those that are read, those that models learn from, and those that
+are published."""
 
 _MEMORY = re.compile(r"[1-9]\d*[mg]")
 _MASTER = re.compile(r"local(\[(\*|[1-9]\d*)\])?|yarn|(spark|k8s)://\S+")

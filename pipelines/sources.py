@@ -25,7 +25,7 @@ from pipelines.source_columns import (
     UserColumns,
     Zone,
 )
-from pipelines.source_formats import Files
+from pipelines.source_formats import Files, Secret
 
 EVENT_TYPES = (
     "impression",
@@ -188,6 +188,11 @@ class Sources(Record):
     items: ItemSource | None = Field(None, description="What is recommended.")
     users: UserSource | None = Field(None, description="To whom.")
     follows: FollowSource | None = Field(None, description="Who follows whom.")
+    pseudonym_key: Secret | None = Field(
+        None,
+        description="Key with which ids of users are hashed before they are stored: ${NAME}, at "
+        "least 32 bytes. Without it they are stored as they are.",
+    )
     lateness: Duration = Field(
         "1d",
         validate_default=True,

@@ -19,7 +19,7 @@ from pipelines.document import Node, Step, display_name, parse, read_document
 from pipelines.errors import Problem, SpecError, UsageError, closest
 from pipelines.merge import expand, merge, parse_setting
 from pipelines.records import Name, Record
-from pipelines.references import contract_findings, model_findings
+from pipelines.references import column_findings, contract_findings, model_findings
 from pipelines.sections import (
     MODELS,
     Candidates,
@@ -165,7 +165,11 @@ def _check(tree: Node, problems: list[Problem], root: Path) -> Draft:
     for sections, check in CHECKS:
         if not sections & wrong:
             problems += [problem_at(tree, *finding) for finding in check(pipeline)]
-    for section, look in (("models", model_findings), ("contracts", contract_findings)):
+    for section, look in (
+        ("models", model_findings),
+        ("contracts", contract_findings),
+        ("drift", column_findings),
+    ):
         if section not in wrong:
             findings, others = look(getattr(pipeline, section), root)
             problems += [problem_at(tree, *finding) for finding in findings] + others
@@ -267,4 +271,4 @@ def _may_expand(path: tuple[Step, ...]) -> bool:
 
 
 def _is_secret(path: tuple[Step, ...]) -> bool:
-    return path[0] == "sources" and path[-1] in ("user", "password")
+    return path[0] == "sources" and path[-1] in (*("user", "password", "pseudonym_key"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -175,8 +176,10 @@ def recommendations(project: Project, user: str, k: int) -> list[dict[str, Any]]
             f"{project.pipeline.pipeline} has published no candidates yet.",
             next_command=project.command("run", None),
         )
+    key = project.pseudonym_key
+    stored = user if key is None else hmac.new(key, user.encode(), "sha256").hexdigest()
     rows = lake.arrow("candidates")
-    mine = rows.filter(pc.equal(rows["user_id"], user))
+    mine = rows.filter(pc.equal(rows["user_id"], stored))
     if not mine.num_rows:
         mine = rows.filter(pc.equal(rows["user_id"], EVERYBODY))
     mine = mine.sort_by("rank").slice(0, k)
@@ -198,7 +201,7 @@ def recommendations_text(user: str, rows: Sequence[Mapping[str, Any]]) -> str:
     served = rows[0]
     end = served["interval_end"]
     lines = [f"Candidates of user {user}, of the interval that ends at {text(end)}"]
-    if served["user_id"] != user:
+    if served["user_id"] == EVERYBODY:
         lines.append(f"  (`{user}` is not an active user: this is the list for everybody)")
     for row in rows:
         title = row["title"] or ", ".join(row["categories"] or []) or "-"

@@ -208,8 +208,8 @@ class Snapshot:
             users=users[order],
             items=_codes(events["item_id"], catalogue)[order],
             timestamps=timestamps[order],
-            strengths=_floats(events["strength"])[order],
-            labels=_floats(events["label"])[order],
+            strengths=_floats("examples", events, "strength")[order],
+            labels=_floats("examples", events, "label")[order],
             valid_start=valid_start,
             test_start=test_start,
             end=end,
@@ -309,8 +309,18 @@ def _strings(array: pa.Array) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False).astype(str)
 
 
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    return column.to_numpy().astype(np.float32)
+def _floats(table_name: str, table: pa.Table, name: str) -> np.ndarray:
+    """(rows,) float32; refuses NaN and infinities, which no tensor may hold."""
+    values = table[name].to_numpy().astype(np.float32)
+    bad = values[~np.isfinite(values)]
+    if len(bad):
+        nans = int(np.isnan(bad).sum())
+        raise SnapshotError(
+            f"Column {name} of the {table_name} table holds {nans} NaN and {len(bad) - nans} "
+            f"infinite values in {len(values)} rows. Models learn from finite numbers only: find "
+            "the rows in that column and the rule `finite` that should have caught them."
+        )
+    return values
 
 
 def _microseconds(column: pa.ChunkedArray) -> np.ndarray:

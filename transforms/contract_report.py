@@ -39,6 +39,8 @@ class Finding:
     """At most five of the values that break it, as text; none for sensitive columns."""
     message: str
     """What broke and what to do."""
+    kinds: tuple[tuple[str, int], ...] = ()
+    """For `finite`, how many values are NaN, infinite, null element or null."""
 
 
 @dataclass(frozen=True)

@@ -1,109 +1,38 @@
-"""What each contract rule means: a Great Expectations check, a Spark filter and a text.
-
-Great Expectations gives the verdict; the filter of the same rule picks the rows to set aside,
-because its complete result formats list every failing row (megabytes of JSON for a bad day).
-
-A rule is checked on *probes*: the column itself, or a column derived from it when Great
-Expectations has no expectation of that kind on Spark (the width of an array, the kind of a number,
-whether an id is found in another table). Probes also keep embeddings out of the cache: only their
-width or presence is kept. All row rules but `not_null` pass a null.
-"""
+"""All kinds of rules by name: what they need, what they fit, and what they say when broken."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
-OnFail = Literal["block", "quarantine", "warn"]
-
-
-class RuleError(ValueError):
-    """A contract asks for something that its table, its type or its references cannot answer."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule of a contract."""
-
-    name: str
-    """Kind of the rule, a key of `RULES`."""
-    columns: tuple[str, ...]
-    """Columns it is about; for `forbidden_columns` those of the source. Empty for `row_count`."""
-    args: Mapping[str, Any] = field(default_factory=dict)
-    """Its settings, named as in the contract file."""
-    on_fail: OnFail = "block"
-    mostly: float = 1.0
-    """Share of the non-null values that must pass; below 1 only with `block` or `warn`."""
-
-    @property
-    def column(self) -> str:
-        """The columns as one name, such as `user_id+rank`; empty for a rule of the table."""
-        return "+".join(self.columns)
-
-    @property
-    def label(self) -> str:
-        """Name in the quarantine and in findings, such as `between:watch_seconds`."""
-        return f"{self.name}:{self.column}" if self.columns else self.name
-
-
-@dataclass(frozen=True)
-class Contract:
-    """What the rows of one table must satisfy."""
-
-    table: str
-    allow_empty: bool
-    rules: tuple[Rule, ...]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What rules may refer to beside the rows themselves."""
-
-    frame: DataFrame
-    """The rows, with one marker column for each `references` rule."""
-    interval_end: datetime
-
-
-@dataclass(frozen=True)
-class Check:
-    """A rule made ready for one frame."""
-
-    rule: Rule
-    probes: Mapping[str, Column]
-    """Columns to check, by the name Great Expectations reports."""
-    expectation: str
-    """Class name in `great_expectations.expectations`."""
-    kwargs: Mapping[str, Any]
-    broken: Column | None
-    """True for a row to set aside; None for `unique`, which depends on other rows, and for rules
-    of the whole table."""
-    shown: str
-    """Probe whose values are shown as samples; empty when there is none worth showing."""
+from transforms import contract_row_rules as rows
+from transforms import contract_table_rules as tables
+from transforms.contract_model import Check, Rule, RuleError, Scope
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of rule: its settings and what it does."""
 
-    required: tuple[str, ...]
-    """Settings that must be there."""
-    fits: Callable[[T.DataType], bool]
-    """Whether a column of that type can be checked."""
-    fits_text: str
-    row_rule: bool
-    """Whether single rows break it, so that they can be quarantined."""
     build: Callable[[Rule, Scope], Check] | None
     """None for rules on the source's columns, which need no data."""
-    text: Callable[[Rule], str]
-    """What broke and what to do; the number of rows is put before it."""
+    text: Callable[[Rule], str] | None = None
+    """For a rule about rows, what broke and what to do, put after their number. A rule about the
+    table words its verdict itself."""
+    required: tuple[str, ...] = ()
+    """Settings that must be there."""
+    bounded: bool = False
+    """Whether it needs `min`, `max` or both."""
+    fits: Callable[[T.DataType], bool] = lambda _: True
+    """Whether a column of that type can be checked."""
+    fits_text: str = "any type"
+    row_rule: bool = True
+    """Whether single rows break it, so that they can be quarantined."""
 
 
 def _is_number(dtype: T.DataType) -> bool:
@@ -116,284 +45,165 @@ def _holds_numbers(dtype: T.DataType) -> bool:
     )
 
 
-def _is_scalar(dtype: T.DataType) -> bool:
-    return not isinstance(dtype, T.ArrayType | T.MapType | T.StructType)
-
-
 def _is_scalar_or_list(dtype: T.DataType) -> bool:
-    return _is_scalar(dtype) or (isinstance(dtype, T.ArrayType) and _is_scalar(dtype.elementType))
-
-
-def _presence(scope: Scope, column: str) -> Column:
-    """The column, or for a list or map only whether it is there."""
-    if _is_scalar(scope.frame.schema[column].dataType):
-        return F.col(column)
-    return F.when(F.col(column).isNotNull(), F.lit("present"))
-
-
-def _not_null(rule: Rule, scope: Scope) -> Check:
-    (column,) = rule.columns
-    probes = {column: _presence(scope, column)}
-    kwargs = {"column": column}
-    return Check(rule, probes, "ExpectColumnValuesToNotBeNull", kwargs, F.col(column).isNull(), "")
-
-
-def _missing_share(rule: Rule, scope: Scope) -> Check:
-    (column,) = rule.columns
-    # Rounded: 1 - 0.7 is a hair above 0.3, and exactly the allowed share would then fail.
-    kwargs = {"column": column, "mostly": round(1.0 - rule.args["max"], 9)}
-    probes = {column: _presence(scope, column)}
-    return Check(rule, probes, "ExpectColumnValuesToNotBeNull", kwargs, None, "")
-
-
-def _between(rule: Rule, _scope: Scope) -> Check:
-    (column,) = rule.columns
-    low, high = rule.args.get("min"), rule.args.get("max")
-    value = F.col(column)
-    broken = F.lit(False)
-    if low is not None:
-        broken = broken | (value < F.lit(low))
-    if high is not None:
-        broken = broken | (value > F.lit(high))
-    kwargs = {"column": column, "min_value": low, "max_value": high}
-    return Check(rule, {column: value}, "ExpectColumnValuesToBeBetween", kwargs, broken, column)
-
-
-def _one_of(rule: Rule, scope: Scope) -> Check:
-    (column,) = rule.columns
-    values = list(rule.args["values"])
-    if isinstance(scope.frame.schema[column].dataType, T.ArrayType):
-        probe = f"{column} outside the list"
-        outside = F.array_except(F.col(column), F.array(*map(F.lit, values)))
-        probes = {probe: F.when(F.size(outside) > 0, outside[0])}
-        kwargs = {"column": probe}
-        broken = F.col(probe).isNotNull()
-        return Check(rule, probes, "ExpectColumnValuesToBeNull", kwargs, broken, probe)
-    kwargs = {"column": column, "value_set": values}
-    broken = ~F.col(column).isin(values)
-    probes = {column: F.col(column)}
-    return Check(rule, probes, "ExpectColumnValuesToBeInSet", kwargs, broken, column)
-
-
-def _matches(rule: Rule, _scope: Scope) -> Check:
-    (column,) = rule.columns
-    pattern = rule.args["pattern"]
-    kwargs = {"column": column, "regex": pattern}
-    broken = ~F.col(column).rlike(pattern)
-    probes = {column: F.col(column)}
-    return Check(rule, probes, "ExpectColumnValuesToMatchRegex", kwargs, broken, column)
-
-
-def _unique(rule: Rule, _scope: Scope) -> Check:
-    probes = {column: F.col(column) for column in rule.columns}
-    if len(rule.columns) == 1:
-        kwargs = {"column": rule.columns[0]}
-        return Check(rule, probes, "ExpectColumnValuesToBeUnique", kwargs, None, rule.columns[0])
-    kwargs = {"column_list": list(rule.columns), "ignore_row_if": "any_value_is_missing"}
-    return Check(rule, probes, "ExpectCompoundColumnsToBeUnique", kwargs, None, "")
-
-
-def _references(rule: Rule, _scope: Scope) -> Check:
-    (column,) = rule.columns
-    probe = f"{column} found in {rule.args['table']}"
-    found = F.when(F.col(column).isNull() | F.col(reference_marker(rule)), F.lit("yes"))
-    probes = {probe: found, column: F.col(column)}
-    kwargs = {"column": probe}
-    broken = F.col(probe).isNull()
-    return Check(rule, probes, "ExpectColumnValuesToNotBeNull", kwargs, broken, column)
-
-
-def _vector_width(rule: Rule, _scope: Scope) -> Check:
-    (column,) = rule.columns
-    width = rule.args["width"]
-    probe = f"width of {column}"
-    probes = {probe: F.when(F.col(column).isNotNull(), F.size(column))}
-    kwargs = {"column": probe, "value_set": [width]}
-    broken = F.col(probe) != F.lit(width)
-    return Check(rule, probes, "ExpectColumnValuesToBeInSet", kwargs, broken, probe)
-
-
-def _finite(rule: Rule, scope: Scope) -> Check:
-    (column,) = rule.columns
-    probe = finite_probe(column)
-    value = F.col(column)
-    dtype = scope.frame.schema[column].dataType
-    if isinstance(dtype, T.ArrayType):
-        # array_contains is compiled; a lambda over thousands of elements is interpreted and far
-        # slower. It is null when a null element leaves the answer open.
-        special = [F.lit(x).cast(dtype.elementType) for x in (math.nan, math.inf, -math.inf)]
-        nan, above, below = (F.array_contains(value, one) for one in special)
-        kind = F.when(nan, F.lit("NaN")).when(above | below, F.lit("infinite"))
-        kind = kind.when(nan.isNull(), F.lit("null element"))
-    else:
-        infinite = value.isin(math.inf, -math.inf)
-        kind = F.when(F.isnan(value), F.lit("NaN")).when(infinite, F.lit("infinite"))
-    # Spark's NaN is no null and compares above every number: only isnan tells it apart.
-    probes = {probe: F.when(value.isNotNull(), kind.otherwise(F.lit("finite")))}
-    kwargs = {"column": probe, "value_set": ["finite"]}
-    broken = F.col(probe) != F.lit("finite")
-    return Check(rule, probes, "ExpectColumnValuesToBeInSet", kwargs, broken, probe)
-
-
-def _not_after_end(rule: Rule, scope: Scope) -> Check:
-    (column,) = rule.columns
-    kwargs = {"column": column, "max_value": scope.interval_end, "strict_max": True}
-    broken = F.col(column) >= F.lit(scope.interval_end)
-    probes = {column: F.col(column)}
-    return Check(rule, probes, "ExpectColumnValuesToBeBetween", kwargs, broken, column)
-
-
-def _row_count(rule: Rule, _scope: Scope) -> Check:
-    kwargs = {"min_value": rule.args.get("min"), "max_value": rule.args.get("max")}
-    return Check(rule, {}, "ExpectTableRowCountToBeBetween", kwargs, None, "")
-
-
-def _range_text(rule: Rule) -> str:
-    low, high = (
-        None if rule.args.get(limit) is None else f"{rule.args[limit]:,.10g}"
-        for limit in ("min", "max")
+    return rows.is_scalar(dtype) or (
+        isinstance(dtype, T.ArrayType) and rows.is_scalar(dtype.elementType)
     )
-    if low is None:
-        return f"at most {high}"
-    return f"at least {low}" if high is None else f"between {low} and {high}"
+
+
+def _is_list(dtype: T.DataType) -> bool:
+    return isinstance(dtype, T.ArrayType)
+
+
+def _is_text(dtype: T.DataType) -> bool:
+    return isinstance(dtype, T.StringType)
+
+
+def _is_time(dtype: T.DataType) -> bool:
+    return isinstance(dtype, T.TimestampType)
+
+
+def _is_number_or_time(dtype: T.DataType) -> bool:
+    return _is_number(dtype) or _is_time(dtype)
+
+
+def _at_most_text(rule: Rule) -> str:
+    source = f"{rule.args['table']}." if rule.args.get("table") else ""
+    factor, tolerance = rule.args.get("factor", 1.0), rule.args.get("tolerance", 0.0)
+    limit = f"{factor:g} times " if factor != 1.0 else ""
+    limit += f"{source}{rule.args['limit']}"
+    limit += f" + {tolerance:g}" if tolerance else ""
+    return (
+        f"have {rule.column} above {limit}. Check the units of both in the mapping, or raise "
+        "`factor` or `tolerance`."
+    )
 
 
 RULES: dict[str, Kind] = {
     "not_null": Kind(
-        (),
-        lambda _: True,
-        "any type",
-        True,
-        _not_null,
+        rows.not_null,
         lambda r: f"have no {r.column}. Fill it in the source, or map the column that holds it.",
     ),
+    "not_blank": Kind(
+        rows.not_blank,
+        lambda r: f"have an empty or blank {r.column}. Write null, or the value that is meant.",
+        fits=_is_text,
+        fits_text="a text",
+    ),
     "between": Kind(
-        (),
-        _is_number,
-        "a number",
-        True,
-        _between,
+        rows.between,
         lambda r: (
-            f"have {r.column} outside its range ({_range_text(r)}). Check its unit (`unit`, "
+            f"have {r.column} outside its range ({tables.range_text(r)}). Check its unit (`unit`, "
             "`scale`) in the mapping, or widen the rule."
         ),
+        bounded=True,
+        fits=_is_number,
+        fits_text="a number",
     ),
     "one_of": Kind(
-        ("values",),
-        _is_scalar_or_list,
-        "a single value or a list of them",
-        True,
-        _one_of,
+        rows.one_of,
         lambda r: (
             f"have {r.column} outside the declared values. Map the new value to a known one, or "
             "add it to `values`."
         ),
+        required=("values",),
+        fits=_is_scalar_or_list,
+        fits_text="a single value or a list of them",
     ),
     "unique": Kind(
-        (),
-        _is_scalar,
-        "a single value",
-        True,
-        _unique,
+        rows.unique,
         lambda r: (
             f"share {' and '.join(r.columns)} with another row. Load each record once, or map a "
             "key that tells them apart."
         ),
-    ),
-    "row_count": Kind(
-        (),
-        lambda _: True,
-        "any type",
-        False,
-        _row_count,
-        lambda r: (
-            f"arrived, expected {_range_text(r)}. Check the source's path and the interval, or "
-            "change the rule."
-        ),
+        fits=rows.is_scalar,
+        fits_text="a single value",
     ),
     "references": Kind(
-        ("table", "to"),
-        _is_scalar,
-        "a single value",
-        True,
-        _references,
+        rows.references,
         lambda r: (
             f"have {r.column} that no row of {r.args['table']}.{r.args['to']} holds. Load the "
             f"missing {r.args['table']} first, or check that both use one id."
         ),
+        required=("table", "to"),
+        fits=rows.is_scalar,
+        fits_text="a single value",
+    ),
+    "at_most": Kind(
+        rows.at_most,
+        _at_most_text,
+        required=("limit",),
+        fits=_is_number_or_time,
+        fits_text="a number or a time",
     ),
     "vector_width": Kind(
-        ("width",),
-        lambda dtype: isinstance(dtype, T.ArrayType),
-        "a list",
-        True,
-        _vector_width,
+        rows.vector_width,
         lambda r: (
             f"have {r.column} that is not {r.args['width']} wide. Write all its vectors with one "
             "encoder, or leave it null."
         ),
+        required=("width",),
+        fits=_is_list,
+        fits_text="a list",
     ),
     "finite": Kind(
-        (),
-        _holds_numbers,
-        "a number or a list of floats",
-        True,
-        _finite,
+        rows.finite,
         lambda r: f"have {r.column} that is not finite. Write null where no value is known.",
+        fits=_holds_numbers,
+        fits_text="a number or a list of floats",
     ),
     "matches": Kind(
-        ("pattern",),
-        lambda dtype: isinstance(dtype, T.StringType),
-        "a text",
-        True,
-        _matches,
+        rows.matches,
         lambda r: (
             f"have {r.column} that does not match {r.args['pattern']}. Clean it in the source, or "
             "change the pattern."
         ),
+        required=("pattern",),
+        fits=_is_text,
+        fits_text="a text",
     ),
     "not_after_end": Kind(
-        (),
-        lambda dtype: isinstance(dtype, T.TimestampType),
-        "a time",
-        True,
-        _not_after_end,
+        rows.not_after_end,
         lambda r: (
-            f"have {r.column} at or after the end of the interval. Run the later interval for "
-            "them, or check the time's `unit` and the source's clock."
+            f"have {r.column} at or after the end of the interval"
+            + (" and its `skew`" if r.args.get("skew") else "")
+            + ". Run the later interval for them, or check the time's `unit` and the source's "
+            "clock."
         ),
-    ),
-    "forbidden_columns": Kind(
-        ("reason",),
-        lambda _: True,
-        "any type",
-        False,
-        None,
-        lambda r: f"must not be mapped: {r.args['reason']}. Take them out of `columns`.",
+        fits=_is_time,
+        fits_text="a time",
     ),
     "missing_share": Kind(
-        ("max",),
-        lambda _: True,
-        "any type",
-        False,
-        _missing_share,
+        rows.missing_share,
         lambda r: (
             f"have no {r.column}, more than the {100 * r.args['max']:g} % allowed. Complete the "
             "source, or raise `max`."
         ),
+        required=("max",),
+        row_rule=False,
     ),
+    "row_count": Kind(tables.row_count, bounded=True, row_rule=False),
+    "freshness": Kind(tables.freshness, fits=_is_time, fits_text="a time", row_rule=False),
+    "volume": Kind(tables.volume, bounded=True, fits=_is_time, fits_text="a time", row_rule=False),
+    "size_change": Kind(tables.size_change, bounded=True, row_rule=False),
+    "mean": Kind(tables.mean, bounded=True, fits=_is_number, fits_text="a number", row_rule=False),
+    "share": Kind(
+        tables.share,
+        required=("values",),
+        bounded=True,
+        fits=rows.is_scalar,
+        fits_text="a single value",
+        row_rule=False,
+    ),
+    "forbidden_columns": Kind(
+        None,
+        lambda r: f"must not be mapped: {r.args['reason']}. Take them out of `columns`.",
+        required=("reason",),
+        row_rule=False,
+    ),
+    "source_schema": Kind(None, row_rule=False),
 }
 """Every kind of rule by its name in a contract file."""
-
-
-def reference_marker(rule: Rule) -> str:
-    """Name of the column that says whether the row of a `references` rule found its target."""
-    return f"__{rule.column}_in_{rule.args['table']}_{rule.args['to']}"
-
-
-def finite_probe(column: str) -> str:
-    """Name of the probe that holds `finite`, `NaN`, `infinite`, `null element` or null."""
-    return f"kind of {column}"
 
 
 def validate(rule: Rule, frame: DataFrame, references: Mapping[str, DataFrame], table: str) -> None:
@@ -415,8 +225,7 @@ def validate(rule: Rule, frame: DataFrame, references: Mapping[str, DataFrame], 
         raise RuleError(f"{where}: no single row breaks it; use on_fail: block or warn")
     if rule.mostly < 1.0 and (rule.on_fail == "quarantine" or not kind.row_rule):
         raise RuleError(f"{where}: `mostly` is for row rules with on_fail: block or warn")
-    limits = [rule.args.get(limit) for limit in ("min", "max")]
-    if rule.name in {"between", "row_count"} and limits == [None, None]:
+    if kind.bounded and rule.args.get("min") is None and rule.args.get("max") is None:
         raise RuleError(f"{where}: add `min`, `max` or both")
     if kind.build is None:
         return
@@ -428,10 +237,37 @@ def validate(rule: Rule, frame: DataFrame, references: Mapping[str, DataFrame], 
                 f"{where}: needs {kind.fits_text}, but {column} is {dtype.simpleString()}"
             )
     if rule.name == "references":
-        other = rule.args["table"]
-        if other not in references:
-            raise RuleError(f"{where}: no table {other} to refer to{_suggest(other, references)}")
-        _require(rule.args["to"], references[other], where, other)
+        _require(rule.args["to"], _other(rule, references, where), where, rule.args["table"])
+    if rule.name == "at_most":
+        _require_limit(rule, frame, references, where, table)
+
+
+def _require_limit(
+    rule: Rule, frame: DataFrame, references: Mapping[str, DataFrame], where: str, table: str
+) -> None:
+    """Checks that an `at_most` rule compares two columns of one type."""
+    limit, key = rule.args["limit"], rule.args.get("key")
+    holder, name = frame, table
+    if rule.args.get("table") is not None:
+        if key is None:
+            raise RuleError(f"{where}: add `key`")
+        _require(key, frame, where, table)
+        holder, name = _other(rule, references, where), rule.args["table"]
+        _require(key, holder, where, name)
+    _require(limit, holder, where, name)
+    one, two = frame.schema[rule.column].dataType, holder.schema[limit].dataType
+    if not _is_number_or_time(two) or _is_time(one) != _is_time(two):
+        raise RuleError(
+            f"{where}: {rule.column} is {one.simpleString()}, but {name}.{limit} is "
+            f"{two.simpleString()}"
+        )
+
+
+def _other(rule: Rule, references: Mapping[str, DataFrame], where: str) -> DataFrame:
+    other = rule.args["table"]
+    if other not in references:
+        raise RuleError(f"{where}: no table {other} to refer to{_suggest(other, references)}")
+    return references[other]
 
 
 def _require(column: str, frame: DataFrame, where: str, table: str) -> None:

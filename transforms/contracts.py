@@ -1,38 +1,35 @@
 """Checks a frame against a contract before anything downstream may read it.
 
-Great Expectations gives every verdict on rows. The frame is read once into a cache of probe columns
-(see `transforms.contract_rules`); one pass over that cache says which rules hold, and only those
-that do not are asked for counts. Rows of quarantining rules are then picked with the filters of the
-same rules.
+All rules of a table are counted in one pass (`contract_tally`), Great Expectations decides from
+those counts (`contract_verdicts`), and rows of broken quarantining rules are picked with the
+filters of the same rules (`contract_split`).
 
 Great Expectations passes an empty frame by design, so emptiness is a finding of its own.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from functools import reduce
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
-from transforms.contract_report import CheckResult, Finding, render_findings, write_data_docs
-from transforms.contract_rules import (
-    RULES,
+from transforms.contract_model import (
     Check,
     Contract,
     OnFail,
+    RowCheck,
     Rule,
     RuleError,
     Scope,
-    finite_probe,
-    reference_marker,
-    validate,
+    TableCheck,
 )
+from transforms.contract_report import CheckResult, Finding, render_findings, write_data_docs
+from transforms.contract_rules import RULES, validate
+from transforms.contract_split import split
+from transforms.contract_tally import Counted, count, samples, with_lookups
+from transforms.contract_verdicts import judge, load_in_background
 from transforms.schemas import SENSITIVE_COLUMNS
 
 __all__ = [
@@ -47,10 +44,9 @@ __all__ = [
     "write_data_docs",
 ]
 
-_SAMPLES = 5
-_BROKEN = "__broken_rules"
-_ROW_TIME = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
+_NAMED = 5
 _ORDER = {"block": 0, "quarantine": 1, "warn": 2}
+_SIX_HOURS = timedelta(hours=6)
 
 
 def check(
@@ -58,8 +54,10 @@ def check(
     contract: Contract,
     *,
     interval_end: datetime,
+    interval_start: datetime | None = None,
     references: Mapping[str, DataFrame],
     source_columns: Sequence[str],
+    history: DataFrame | None = None,
 ) -> CheckResult:
     """Checks every rule of a contract.
 
@@ -67,8 +65,12 @@ def check(
         df: The rows of one table.
         contract: What they must satisfy.
         interval_end: Moment, aware, that every time must be strictly before.
-        references: Frames by table name that `references` rules look up.
+        interval_start: Start of the interval, for the rules `freshness` and `volume`; six hours
+            before its end unless given.
+        references: Frames by table name that `references` and `at_most` rules look up.
         source_columns: Names of the source's columns that were mapped to this table.
+        history: The same table as it stood before: `volume` and `freshness` read the times of
+            earlier rows, `size_change` counts it. Without one they judge what `df` tells.
 
     Returns:
         The rows split into good ones and ones to set aside, and what broke. `good` and
@@ -80,33 +82,36 @@ def check(
     """
     if interval_end.tzinfo is None:
         raise ValueError(f"interval_end {interval_end} needs a time zone; give it in UTC")
+    loading = load_in_background()
     for rule in contract.rules:
         validate(rule, df, references, contract.table)
-    scope = Scope(_with_markers(df, contract.rules, references), interval_end)
+    scope = Scope(
+        with_lookups(df, contract.rules, references),
+        interval_start or interval_end - _SIX_HOURS,
+        interval_end,
+        contract.allow_empty,
+        references,
+    )
     checks = [
         build(rule, scope)
         for rule in contract.rules
         if (build := RULES[rule.name].build) is not None
     ]
-    probes = {name: column for one in checks for name, column in one.probes.items()}
-    if not probes:
-        probes = {df.columns[0]: F.col(df.columns[0])}
-    cache = scope.frame.select(*[column.alias(name) for name, column in probes.items()]).persist()
-    try:
-        rows = cache.count()
-        validation, failures = _validate(cache, contract.table, checks, rows)
-        findings = [
-            _finding(checks[number], cache, contract.table, rows, failures[number])
-            for number in failures
-        ]
-    finally:
-        cache.unpersist()
+    row_checks = {n: one for n, one in enumerate(checks) if isinstance(one, RowCheck)}
+    table_checks = {n: one for n, one in enumerate(checks) if isinstance(one, TableCheck)}
+    counted = count(scope, row_checks, table_checks, history)
+    loading.join()
+    validation, failures = judge(contract.table, checks, counted)
+    findings = _findings(scope, contract.table, checks, counted, failures)
     findings += _forbidden(contract, source_columns)
-    setting_aside = [checks[n] for n in failures if checks[n].rule.on_fail == "quarantine"]
-    good, quarantined = _split(scope, df.columns, contract.table, setting_aside)
+    setting_aside = [
+        one for n, one in row_checks.items() if n in failures and one.rule.on_fail == "quarantine"
+    ]
+    good, quarantined = split(scope, df.columns, contract.table, setting_aside)
+    # A row may break several rules, so only the rows themselves say how many there are.
     rows_quarantined = quarantined.count() if setting_aside else 0
-    if rows == rows_quarantined and not contract.allow_empty:
-        findings.append(_nothing_left(rows))
+    if counted.rows == rows_quarantined and not contract.allow_empty:
+        findings.append(_nothing_left(counted.rows))
     findings.sort(key=lambda one: (_ORDER[one.on_fail], -one.rows_failed, one.rule, one.column))
     return CheckResult(
         table=contract.table,
@@ -114,137 +119,62 @@ def check(
         quarantined=quarantined,
         findings=findings,
         blocked=any(finding.on_fail == "block" for finding in findings),
-        rows=rows,
+        rows=counted.rows,
         rows_quarantined=rows_quarantined,
         validation=validation,
     )
 
 
-def _with_markers(
-    df: DataFrame, rules: Sequence[Rule], references: Mapping[str, DataFrame]
-) -> DataFrame:
-    """Adds, for each `references` rule, whether the row's value is found; null when it is not."""
-    for rule in rules:
-        if rule.name != "references":
-            continue
-        marker, key = reference_marker(rule), f"{reference_marker(rule)}_key"
-        known = references[rule.args["table"]].select(F.col(rule.args["to"]).alias(key)).distinct()
-        known = known.withColumn(marker, F.lit(True))
-        df = df.join(known, F.col(rule.column) == F.col(key), "left").drop(key)
-    return df
-
-
-def _validate(
-    cache: DataFrame, table: str, checks: Sequence[Check], rows: int
-) -> tuple[Any, dict[int, int | None]]:
-    """Lets Great Expectations judge the probes.
-
-    Returns:
-        The validation result of the suite, and for each failed check its number and how many rows
-        break it (None for a rule of the whole table).
-    """
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    import great_expectations as gx
-    from great_expectations import expectations
-    from great_expectations.core import ExpectationSuiteValidationResult
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    # Its import sets the level to INFO, and a run is no place for its notes on temporary folders.
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
-    source = context.data_sources.add_spark(table, persist=False)
-    asset = source.add_dataframe_asset(table)
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": cache})
-
-    def judge(numbers: Sequence[int], result_format: str) -> dict[int, Any]:
-        chosen = []
-        for number in numbers:
-            one = checks[number]
-            mostly = {"mostly": one.rule.mostly} if one.rule.mostly < 1.0 else {}
-            expectation = getattr(expectations, one.expectation)
-            chosen.append(expectation(**one.kwargs, **mostly, meta={"number": number}))
-        suite = gx.ExpectationSuite(table, expectations=chosen)
-        # Values stay out: they would put ids and sensitive columns into the pages.
-        options = {"result_format": result_format, "exclude_unexpected_values": True}
-        results = batch.validate(suite, result_format=options).results
-        judged = {result.expectation_config.meta["number"]: result for result in results}
-        for number, result in judged.items():
-            _raise_if_broken(table, checks[number].rule, result)
-        return judged
-
-    judged = judge(range(len(checks)), "BOOLEAN_ONLY")
-    failed = [number for number, result in sorted(judged.items()) if not result.success]
-    if failed:
-        judged |= judge(failed, "BASIC")
-    for number, result in judged.items():
-        if result.success and checks[number].rule.mostly == 1.0:
-            # A pass without exceptions has no bad row; the pages would say "unknown %".
-            result.result |= {
-                "element_count": rows,
-                "unexpected_count": 0,
-                "unexpected_percent": 0.0,
-            }
-    passed = len(judged) - len(failed)
-    validation = ExpectationSuiteValidationResult(
-        success=not failed,
-        results=[judged[number] for number in sorted(judged)],
-        suite_name=table,
-        statistics={
-            "evaluated_expectations": len(judged),
-            "successful_expectations": passed,
-            "unsuccessful_expectations": len(failed),
-            "success_percent": 100 * passed / len(judged) if judged else None,
+def _findings(
+    scope: Scope, table: str, checks: Sequence[Check], counted: Counted, failures: Mapping[int, str]
+) -> list[Finding]:
+    """What broke, with samples of values where none of the rule's columns is sensitive."""
+    sensitive = set(SENSITIVE_COLUMNS.get(table, ()))
+    shown = samples(
+        scope,
+        {
+            number: check
+            for number in failures
+            if isinstance(check := checks[number], RowCheck)
+            and not sensitive & set(check.rule.columns)
+            and check.rule.name != "finite"
         },
-        meta={},
     )
-    return validation, {n: judged[n].result.get("unexpected_count") for n in failed}
+    findings = []
+    for number, message in failures.items():
+        rule = checks[number].rule
+        finding = Finding(
+            rule.name, rule.column, rule.on_fail, counted.rows, float(counted.rows > 0), (), message
+        )
+        if number in counted.tallies:
+            finding = _of_rows(finding, rule, counted, number, shown.get(number, ()))
+        findings.append(finding)
+    return findings
 
 
-def _raise_if_broken(table: str, rule: Rule, result: Any) -> None:
-    """Turns an error that Great Expectations caught inside a rule back into an error."""
-    info = result.exception_info
-    for one in [info] if "raised_exception" in info else info.values():
-        if one["raised_exception"]:
-            raise RuntimeError(
-                f"contract {table}, rule {rule.label} could not be judged: "
-                f"{one['exception_message']}"
-            )
-
-
-def _finding(
-    check: Check, cache: DataFrame, table: str, rows: int, unexpected: int | None
+def _of_rows(
+    finding: Finding, rule: Rule, counted: Counted, number: int, sample: tuple[str, ...]
 ) -> Finding:
-    rule = check.rule
-    rows_failed = rows if unexpected is None else unexpected
-    whole = RULES[rule.name].text(rule)
-    if rule.name == "row_count":
-        message = f"{rows:,} rows {whole}"
-    else:
-        message = f"{rows_failed:,} of {rows:,} rows {whole}"
-    sample: tuple[str, ...] = ()
-    if not set(rule.columns) & set(SENSITIVE_COLUMNS.get(table, ())):
-        sample = _sample(check, cache)
-    if rule.name == "finite":
-        kinds = cache.where(check.broken).groupBy(finite_probe(rule.column)).count().collect()
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(map(tuple, kinds)))
-        message += f" Found: {counts} (null counts as missing, not as one of these)."
-        sample = ()
-    share = rows_failed / rows if rows else 0.0
-    return Finding(rule.name, rule.column, rule.on_fail, rows_failed, share, sample, message)
-
-
-def _sample(check: Check, cache: DataFrame) -> tuple[str, ...]:
-    """At most five distinct values, the first in text order so that a rerun shows the same."""
-    if check.rule.name == "unique":
-        keys = list(check.rule.columns)
-        repeated = cache.groupBy(*keys).count().where(F.col("count") > 1).dropna(subset=keys)
-        values = repeated.select(F.concat_ws(" + ", *[F.col(k).cast("string") for k in keys]))
-    elif check.shown:
-        values = cache.where(check.broken).select(F.col(check.shown).cast("string")).distinct()
-    else:
-        return ()
-    return tuple(repr(row[0]) for row in values.orderBy(values.columns[0]).head(_SAMPLES))
+    """A finding about single rows: how many, of which kind, with which values."""
+    tally = counted.tallies[number]
+    text = RULES[rule.name].text
+    assert text is not None, "a rule about rows says what broke"
+    message = f"{tally.broken:,} of {counted.rows:,} rows {text(rule)}"
+    if tally.kinds:
+        found = ", ".join(f"{rows:,} {kind}" for kind, rows in tally.kinds if kind != "null")
+        missing = dict(tally.kinds).get("null", 0)
+        message += f" Found: {found}" + (
+            f"; beside them {missing:,} null, which count as missing." if missing else "."
+        )
+    share = tally.broken / counted.rows if counted.rows else 0.0
+    return replace(
+        finding,
+        rows_failed=tally.broken,
+        share=share,
+        sample=tuple(map(repr, sample)),
+        message=message,
+        kinds=tally.kinds,
+    )
 
 
 def _forbidden(contract: Contract, source_columns: Sequence[str]) -> list[Finding]:
@@ -255,10 +185,12 @@ def _forbidden(contract: Contract, source_columns: Sequence[str]) -> list[Findin
             continue
         mapped = [column for column in rule.columns if column in set(source_columns)]
         if mapped:
-            names = ", ".join(mapped[:_SAMPLES])
-            if len(mapped) > _SAMPLES:
-                names += f" and {len(mapped) - _SAMPLES} more"
-            message = f"Source columns {names} {RULES[rule.name].text(rule)}"
+            names = ", ".join(mapped[:_NAMED])
+            if len(mapped) > _NAMED:
+                names += f" and {len(mapped) - _NAMED} more"
+            text = RULES[rule.name].text
+            assert text is not None
+            message = f"Source columns {names} {text(rule)}"
             column = "+".join(mapped)
             findings.append(Finding(rule.name, column, rule.on_fail, 0, 0.0, (), message))
     return findings
@@ -276,55 +208,3 @@ def _nothing_left(rows: int) -> Finding:
             "`allow_empty: true` in the contract if that can happen."
         )
     return Finding("allow_empty", "", "block", rows, 1.0, (), message)
-
-
-def _split(
-    scope: Scope, columns: Sequence[str], table: str, setting_aside: Sequence[Check]
-) -> tuple[DataFrame, DataFrame]:
-    """Splits rows into good ones and ones to set aside, each once with the labels it breaks."""
-    flagged = scope.frame
-    for check in setting_aside:
-        derived = {name: value for name, value in check.probes.items() if name not in columns}
-        flagged = flagged.withColumns(derived)
-    broken = [
-        F.when(check.broken, F.lit(check.rule.label))
-        for check in setting_aside
-        if check.broken is not None
-    ]
-    empty = F.array().cast("array<string>")
-    flagged = flagged.withColumn(_BROKEN, F.array_compact(F.array(*broken)) if broken else empty)
-    for check in setting_aside:
-        if check.rule.name == "unique":
-            flagged = _flag_copies(flagged, check.rule, columns)
-    good = flagged.where(F.size(_BROKEN) == 0).select(*columns)
-    aside = flagged.where(F.size(_BROKEN) > 0).select(
-        F.lit(table).alias("table"),
-        F.to_json(F.struct(*columns), {"timestampFormat": _ROW_TIME}).alias("row"),
-        F.array_join(_BROKEN, ", ").alias("rule"),
-        F.lit(scope.interval_end).cast("timestamp").alias("interval_end"),
-    )
-    return good, aside
-
-
-def _flag_copies(flagged: DataFrame, rule: Rule, columns: Sequence[str]) -> DataFrame:
-    """Flags all rows but one of each key.
-
-    The one that stays breaks the fewest other rules; among those a hash of the whole row decides,
-    so that the choice does not depend on the order in which rows arrive.
-    """
-    order = [F.size(_BROKEN), F.xxhash64(*[_hashable(flagged, column) for column in columns])]
-    number = F.row_number().over(Window.partitionBy(*rule.columns).orderBy(*order))
-    complete = reduce(Column.__and__, [F.col(column).isNotNull() for column in rule.columns])
-    copy = F.when(complete & (F.col("__copy") > 1), F.lit(rule.label))
-    return (
-        flagged.withColumn("__copy", number)
-        .withColumn(_BROKEN, F.array_compact(F.array_append(_BROKEN, copy)))
-        .drop("__copy")
-    )
-
-
-def _hashable(frame: DataFrame, column: str) -> Column:
-    """The column, or its JSON for a map, which Spark does not hash."""
-    if "map<" in frame.schema[column].dataType.simpleString():
-        return F.to_json(column)
-    return F.col(column)

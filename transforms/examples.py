@@ -12,10 +12,12 @@ from pyspark.sql import functions as F
 from transforms.interactions import LabelRule, interactions
 from transforms.intervals import interval_end_of
 from transforms.item_features import item_features
+from transforms.pair_features import hashtag_similarity
 from transforms.schemas import columns, struct
 from transforms.user_features import user_features
 
 _MICROS_PER_DAY = 86_400_000_000
+_PAIRED = ("user_top_interests", "item_hashtags")
 
 _FEW = 4
 """A range that is this many times shorter than the history leaves most ids out."""
@@ -97,6 +99,7 @@ def examples(
                 "weekday_cos": F.cos(tau * weekday),
                 "device": _or_unknown("device"),
                 "location": _or_unknown("location"),
+                "hashtag_similarity": hashtag_similarity("user_top_interests", "item_hashtags"),
             }
         )
     )
@@ -114,7 +117,7 @@ def _points(events: DataFrame, key: str) -> DataFrame:
 
 def _prefixed(features: DataFrame, owner: str) -> DataFrame:
     key = f"{owner}_id"
-    wanted = set(columns("examples"))
+    wanted = {*columns("examples"), *_PAIRED}
     renamed = [
         F.col(name).alias(f"{owner}_{name}")
         for name in features.columns

@@ -9,9 +9,38 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms import asof, text
+from transforms.definitions import Feature
 
 _MICROS_PER_HOUR = 3_600_000_000
 _COUNTED = {"views": "view", "likes": "like", "comments": "comment", "shares": "share"}
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("content_length", "Characters of `text`, 0 when null.", "characters", ("FE-15",),
+            "static"),
+    Feature("has_media", "Whether there is an image or a video.", "-", ("FE-16",), "static"),
+    Feature("hashtag_count", "Number of `hashtags`.", "tags", ("FE-17",)),
+    Feature("hashtags", "The tags known by then, in their order.", "-", ("FE-18",)),
+    Feature("author_trust_score", "The author's `trust_score`; null without an author.", "0 to 1",
+            ("FE-19", "DE-13"), "static"),
+    Feature("author_follower_count", "The author's followers; 0 without an author.", "edges",
+            ("FE-20",)),
+    Feature("item_age_hours", "Time since the item came; null where that is unknown or later.", "h",
+            ("FE-21",)),
+    Feature("engagement_rate", "(likes + comments + shares) / max(1, views). Passes 1 where items "
+            "are liked without a view.", "per view", ("FE-22",)),
+    Feature("like_ratio", "Likes / max(1, likes + comments + shares).", "share", ("FE-23",)),
+    Feature("comment_ratio", "Comments / max(1, likes + comments + shares).", "share", ("FE-24",)),
+    Feature("share_ratio", "Shares / max(1, likes + comments + shares).", "share", ("FE-25",)),
+    Feature("category", "Of the tags known by then, the category of the one that `categories` "
+            "names first; else the first of the item's own; else `unknown`.", "-", ("FE-26",)),
+    Feature("sentiment", "VADER's compound score of title and text, of the first 5,000 "
+            "characters (Hutto and Gilbert 2014); 0 without text.", "-1 to 1", ("FE-27",),
+            "static"),
+    Feature("readability", "Flesch reading ease of title and text (Flesch 1948) over 100, cut to "
+            "[0, 1]; 0 without words.", "0 to 1", ("FE-28",), "static"),
+)  # fmt: skip
+"""The fourteen features (FE-02)."""
 
 
 def item_features(
@@ -26,19 +55,7 @@ def item_features(
 ) -> DataFrame:
     """Computes what is known of items strictly before each point.
 
-    * `content_length`: characters of `text`, 0 when null (FE-15).
-    * `has_media`: whether there is an image or a video (FE-16).
-    * `hashtags`, `hashtag_count`: the tags known by then, in their order (FE-17, FE-18).
-    * `author_trust_score`, `author_follower_count`: of the author; null and 0 when there is none
-      (FE-19, FE-20).
-    * `item_age_hours`: as_of - created_at; null when that is unknown or later (FE-21).
-    * `engagement_rate`: (likes + comments + shares) / max(1, views), by events of these types. It
-      passes 1 where items are liked without a view event (FE-22).
-    * `like_ratio`, `comment_ratio`, `share_ratio`: part of the engagement; sum to 1, or to 0
-      without any (FE-23 to FE-25).
-    * `category`: of the tags known by then, the category of the one that `categories` names first;
-      else the first of the item's own categories; else "unknown" (FE-26).
-    * `sentiment`, `readability`: of title and text, see `transforms.text` (FE-27, FE-28).
+    `FEATURES` defines the columns; see `transforms.asof` on what is known of a moment.
 
     Args:
         points: Columns `item_id` and `as_of`.

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from transforms.parsing import ColumnMap, typed_value
+from transforms.pseudonyms import pseudonym
 from transforms.schemas import EVENT_TYPES, REQUIRED, struct
 from transforms.source_errors import quoted
 from transforms.sources import CORRUPT_ROW, FILE
@@ -67,6 +68,7 @@ def map_rows(
     columns: Mapping[str, ColumnMap],
     *,
     event_type: EventTypeRule | None = None,
+    pseudonym_key: bytes | None = None,
 ) -> tuple[DataFrame, DataFrame]:
     """Types the rows of a source.
 
@@ -79,6 +81,8 @@ def map_rows(
         table: `events`, `items`, `users` or `follows`.
         columns: By column of the table; the others become null.
         event_type: For `events`.
+        pseudonym_key: With it the ids of users become keyed hashes, and rows of `bad` too, since
+            nobody can say where in them a person is named.
 
     Returns:
         `good` with the schema of the table, and `bad` with `table`, `row` (the mapped source
@@ -120,6 +124,8 @@ def map_rows(
             faults.append(F.when(value.contains("\0"), f"parse:{target.name}"))
         if target.name in _USER_IDS:
             faults.append(F.when(value == EVERYBODY, f"reserved:{target.name}"))
+            if pseudonym_key is not None:
+                values[target.name] = pseudonym(value, pseudonym_key)
     for name in REQUIRED[table]:
         if name not in columns and not (derived and name == "event_id"):
             faults.append(F.lit(f"required:{name}"))
@@ -130,6 +136,8 @@ def map_rows(
     )
     if CORRUPT_ROW in df.columns:
         row = F.coalesce(CORRUPT_ROW, row)
+    if pseudonym_key is not None:
+        row = pseudonym(row, pseudonym_key)
     kept = [FILE] if FILE in df.columns else []
     typed = df.select(
         *[value.alias(name) for name, value in values.items()],

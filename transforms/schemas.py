@@ -72,6 +72,21 @@ SCHEMAS: dict[str, str] = {
         like_ratio double, comment_ratio double, share_ratio double, category string,
         sentiment double, readability double
     """,
+    "user_behaviour": """
+        user_id string, interval_end timestamp, impressions bigint, views bigint, clicks bigint,
+        skips bigint, likes bigint, comments bigint, shares bigint, ratings bigint,
+        dislikes bigint, follows bigint, completion double, mean_rating double,
+        watch_seconds double, sessions bigint, watch_seconds_per_session double,
+        hour_profile array<double>, weekday_profile array<double>
+    """,
+    "item_engagement": """
+        item_id string, interval_end timestamp, view_count bigint, like_count bigint,
+        comment_count bigint, repost_count bigint, total_engagement bigint
+    """,
+    "item_modalities": """
+        item_id string, interval_end timestamp, video_embedding_state string,
+        audio_embedding_state string, text_embedding_state string
+    """,
     "sequences": """
         user_id string, interval_end timestamp, item_ids array<string>,
         event_types array<string>, timestamps array<timestamp>, watch_shares array<double>,
@@ -93,7 +108,7 @@ SCHEMAS: dict[str, str] = {
         item_author_follower_count bigint, item_item_age_hours double,
         item_engagement_rate double, item_like_ratio double, item_comment_ratio double,
         item_share_ratio double, item_category string, item_sentiment double,
-        item_readability double
+        item_readability double, hashtag_similarity double
     """,
 }
 """DDL by table name."""
@@ -116,12 +131,18 @@ def struct(table: str) -> StructType:
 
 def columns(table: str) -> list[str]:
     """Returns the column names of a table in order, without Spark."""
-    names, depth, field = [], 0, ""
+    return list(column_types(table))
+
+
+def column_types(table: str) -> dict[str, str]:
+    """Returns the type of each column of a table as DDL, in order, without Spark."""
+    types, depth, field = {}, 0, ""
     for char in SCHEMAS[table] + ",":
         depth += (char == "<") - (char == ">")
         if char == "," and depth == 0:
-            names.append(field.split(maxsplit=1)[0])
+            name, kind = field.split(maxsplit=1)
+            types[name] = kind.strip()
             field = ""
         else:
             field += char
-    return names
+    return types

@@ -88,6 +88,12 @@ def require_files(spark: SparkSession, path: str) -> list[Any]:
     raise SourceError(f"{path}: there is no such file or folder.{near}{place}")
 
 
+def first_file(spark: SparkSession, statuses: Sequence[Any]) -> str:
+    """Returns the path of any one file among statuses and in folders below; empty if none."""
+    files = (file for status in statuses for file in _files_below(spark, status))
+    return next((file.path for file in files), "")
+
+
 def readable_path(spark: SparkSession, path: str) -> str:
     """Returns a path as Spark's readers take it: named parts as `*`, names found as they are."""
     if _GLOB.search(path) is None:

@@ -19,6 +19,7 @@ from transforms.source_files import (
     FILE,
     SourceFile,
     add_file,
+    first_file,
     list_files,
     literal,
     named_parts,
@@ -180,10 +181,13 @@ def _read_files(
     wanted: Collection[str],
     files: Sequence[SourceFile] | None,
 ) -> DataFrame:
-    statuses = [require_files(spark, path) for path in paths] if files is None else []
     whole = [readable_path(spark, path) for path in paths]
-    part = whole if files is None else [literal(file.path) for file in files]
-    in_path = [name for name in named_parts(paths) if name in wanted]
+    if files is None:
+        statuses = [status for path in paths for status in require_files(spark, path)]
+        part, example = whole, first_file(spark, statuses)
+    else:
+        part, example = [literal(file.path) for file in files], files[0].path
+    in_path = path_columns(paths, example, list(dict.fromkeys(wanted)))
     if format == "csv":
         df = _read_csv(spark, part, named, csv)
     elif format == "jsonl":
@@ -195,13 +199,15 @@ def _read_files(
         with reading(named):
             df = spark.read.option("recursiveFileLookup", True).parquet(*part)
     df = add_file(df).drop("_metadata")
-    open_ones = [name for name in wanted if name not in df.columns or name in in_path]
-    if not open_ones:
-        return df
-    example = files[0].path if files else ""
-    if files is None and statuses:
-        example = next(iter(list_files(spark, [paths[0]]))).path
-    return df.withColumns(path_columns(paths, example, open_ones))
+    # What a folder's name says of a column gives way to the column itself; a template does not.
+    named_so = named_parts(paths)
+    return df.withColumns(
+        {
+            name: value
+            for name, value in in_path.items()
+            if name in named_so or name not in df.columns
+        }
+    )
 
 
 def _read_table(

@@ -8,9 +8,38 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms import asof
+from transforms.definitions import Feature
 from transforms.schemas import EVENT_TYPES
 
 _MICROS_PER_DAY = 86_400_000_000
+
+
+_WINDOW = "[as_of - history, as_of)"
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("account_age_days", "Time since the user came; null where that is unknown or later.",
+            "days", ("FE-04",)),
+    Feature("total_interactions", "Number of events, of every type.", "events", ("FE-03", "FE-05"),
+            _WINDOW),
+    Feature("avg_session_seconds", "Time between the first and the last event of a session, "
+            "averaged over sessions; a pause longer than `session_gap` ends one. 0 without events.",
+            "s", ("FE-06",), _WINDOW),
+    Feature("top_interests", "Names of the highest of the user's interests, by falling score, then "
+            "by name; `interests` of them.", "-", ("FE-07",), "static"),
+    Feature("engagement_patterns", "Share of each event type that occurs; sums to 1, empty without "
+            "events.", "share", ("FE-08",), _WINDOW),
+    Feature("social_connectivity", "log(1 + follower_count + following_count).", "log edges",
+            ("FE-09",)),
+    Feature("content_preferences", "The user's own strength for each media type; empty when none "
+            "are stated.", "as stated", ("FE-10",), "static"),
+    Feature("activity_level", "Days (UTC) with an event over the days of `history`, at most 1.",
+            "share", ("FE-11",), _WINDOW),
+    Feature("trust_score", "Trust in what the user publishes; null when unknown.", "0 to 1",
+            ("FE-12",), "static"),
+    Feature("follower_count", "Number of users who follow this one.", "edges", ("FE-13",)),
+    Feature("following_count", "Number of users whom this one follows.", "edges", ("FE-14",)),
+)  # fmt: skip
+"""The eleven features (FE-01)."""
 
 
 def user_features(
@@ -25,20 +54,7 @@ def user_features(
 ) -> DataFrame:
     """Computes what is known of users strictly before each point.
 
-    With the events of `[as_of - history, as_of)`, of every type (FE-03):
-
-    * `account_age_days`: as_of - created_at; null when that is unknown or later (FE-04).
-    * `total_interactions`: number of events (FE-05).
-    * `avg_session_seconds`: time between the first and last event of a session, averaged over
-      sessions. A pause longer than `session_gap` ends a session; 0 without events (FE-06).
-    * `top_interests`: names of the highest of the user's interests, by falling score, then by name
-      (FE-07).
-    * `engagement_patterns`: share of each event type that occurs; sums to 1 (FE-08).
-    * `social_connectivity`: log(1 + followers + following) (FE-09).
-    * `content_preferences`: the user's own, empty when none are stated (FE-10).
-    * `activity_level`: days (UTC) with an event, over the days of `history`, at most 1 (FE-11).
-    * `trust_score`: the user's own; null when unknown (FE-12).
-    * `follower_count`, `following_count`: edges since before as_of (FE-13, FE-14).
+    `FEATURES` defines the columns; see `transforms.asof` on what is known of a moment.
 
     Args:
         points: Columns `user_id` and `as_of`.

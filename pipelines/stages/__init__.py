@@ -18,6 +18,8 @@ KINDS = (
     "validate",
     "user_features",
     "item_features",
+    "behaviour",
+    "modalities",
     "sequences",
     "graph_edges",
     "examples",

@@ -13,7 +13,9 @@ def run(context: StageContext) -> StageResult:
     An example is a function of its event and of what lies before it, so only those are built that
     are not there yet, or that a change of the base tables has touched.
     """
-    from pipelines.stages.frames import label_rule
+    from pyspark.sql import functions as F
+
+    from pipelines.stages.frames import hold_to_contract, label_rule
     from pipelines.stages.increments import Plan
     from transforms.examples import examples
 
@@ -38,7 +40,11 @@ def run(context: StageContext) -> StageResult:
             categories=features.categories,
         )
         plan.write_range(frame, gap, held)
+        written = context.lake.spark(context.spark, "examples")
+        inside = (F.col("timestamp") >= F.lit(gap[0])) & (F.col("timestamp") < F.lit(gap[1]))
+        hold_to_contract(context, "examples", written.filter(inside))
         held = (*held, gap)
+        plan.claim(held)
     rows = sum(
         context.lake.count("examples", since={"timestamp": a}, before={"timestamp": b})
         for a, b in gaps

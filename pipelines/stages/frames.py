@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.context import StageContext, StageResult
+from pipelines.errors import ContractError
 from pipelines.intervals import Interval
 
 if TYPE_CHECKING:
@@ -58,10 +59,39 @@ def write_feature_table(
 
 
 def snapshot_result(context: StageContext, table: str, noun: str, base: Base | None) -> StageResult:
-    """What a stage says of the interval of a feature table that it has written."""
+    """Hold the interval of a feature table that was written to its contract, and tell of it."""
+    from pyspark.sql import functions as F
+
+    rows = context.lake.spark(context.spark, table)
+    hold_to_contract(
+        context, table, rows.filter(F.col("interval_end") == F.lit(context.interval.end))
+    )
     count = context.lake.count(table, interval_end=context.interval.end)
     return StageResult(
         f"{count:,} {noun}",
         rows_out=count,
         detail={"from": None if base is None else base.end.isoformat()},
     )
+
+
+def hold_to_contract(context: StageContext, table: str, rows: DataFrame) -> None:
+    """Check rows of a feature table that were written, before anything is learnt from them.
+
+    Raises:
+        ContractError: When they break a blocking rule. The stage then counts as failed, so the next
+            run makes the rows anew.
+    """
+    if table not in context.project.contracts:
+        return
+    from pipelines.stages.validate import check_table
+    from transforms.contracts import render_findings
+
+    result = check_table(context, table, rows, {}, columns=())
+    text = render_findings(result.findings)
+    if result.blocked:
+        raise ContractError(
+            f"{table} for the interval that ends at {context.interval.end_text} breaks its "
+            f"contract. No model learns from it.\n{text}"
+        )
+    for line in text.splitlines():
+        context.progress(line)

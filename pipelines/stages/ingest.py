@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from pipelines.lake import Lake
 from pipelines.project import Project
 from pipelines.stages import landing
 from pipelines.stages.source_frames import typed
+from pipelines.stages.source_schemas import hold_schemas
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from pipelines.source_formats import Files
     from pipelines.sources import TableSource
+    from transforms.sources import SourceFile
 
 _DEMO = digest("demo")
 
@@ -147,6 +149,7 @@ def _from_demo(context: StageContext, mapping: str) -> dict[str, Any]:
         "duplicates": {},
         "rejects": {},
         "files_read": int(new > 0),
+        "schemas": {},
     }
 
 
@@ -180,26 +183,36 @@ def _from_files(context: StageContext, mapping: str) -> dict[str, Any]:
     files = landing.present(spark, context.project, "events", events, mapping, known.values())
     new = landing.changed(files, known)
     noted = dict(known)
+    whole: dict[str, TableSource] = {}
+    for table in DIMENSIONS:
+        source = getattr(sources, table)
+        if source is None:
+            continue
+        parts = [source, *_gathered(source)]
+        now = landing.present(spark, context.project, table, parts, mapping, known.values())
+        before = {file.state for file in known.values() if file.table == table}
+        if before != {file.state for file in now} or not _is_there(context, table):
+            whole[table] = source
+            noted = {name: file for name, file in noted.items() if file.table != table}
+            noted |= {file.file_id: file for file in now}
+    schemas = hold_schemas(
+        context,
+        mapping,
+        [
+            *_with_new_files(events, new),
+            *((table, source, None) for table, source in whole.items()),
+        ],
+    )
     if new:
         with reading(_paths(events)):
             landed = landing.land(context, events, new, known)
         noted |= {file.file_id: file for file in landed}
     duplicates = {}
     for table in DIMENSIONS:
-        source = getattr(sources, table)
-        if source is None:
-            if new or context.lake.version(f"staged_{table}") is None:
-                context.replace_all(f"staged_{table}", _implied(context, table))
-            continue
-        parts = [source, *_gathered(source)]
-        files = landing.present(spark, context.project, table, parts, mapping, known.values())
-        gone = {file.file_id for file in noted.values() if file.table == table} - {
-            file.file_id for file in files
-        }
-        if gone or landing.changed(files, known) or not context.lake.version(f"staged_{table}"):
-            duplicates[table] = _stage_whole(context, table, source, first=not known)
-            noted = {name: file for name, file in noted.items() if name not in gone}
-            noted |= {file.file_id: file for file in files}
+        if table in whole:
+            duplicates[table] = _stage_whole(context, table, whole[table])
+        elif getattr(sources, table) is None and (new or not _is_there(context, table)):
+            context.replace_all(f"staged_{table}", _implied(context, table))
     # The note comes last: a run that is killed before it reads the same files again.
     if noted != known:
         landing.write_manifest(context, noted.values())
@@ -212,10 +225,27 @@ def _from_files(context: StageContext, mapping: str) -> dict[str, Any]:
         "duplicates": duplicates,
         "rejects": {row["table"]: row["count"] for row in rejects},
         "files_read": len(new),
+        "schemas": schemas,
     }
 
 
-def _stage_whole(context: StageContext, table: str, source: TableSource, *, first: bool) -> int:
+def _is_there(context: StageContext, table: str) -> bool:
+    return context.lake.version(f"staged_{table}") is not None
+
+
+def _with_new_files(
+    sources: Sequence[TableSource], new: Sequence[landing.LandedFile]
+) -> list[tuple[str, TableSource, list[SourceFile]]]:
+    """The sources of events that have new files, with these."""
+    found = []
+    for number, source in enumerate(sources):
+        own = [file.file for file in new if file.source == number]
+        if own:
+            found.append(("events", source, own))
+    return found
+
+
+def _stage_whole(context: StageContext, table: str, source: TableSource) -> int:
     """Replace ``staged_<table>`` with its source as it is now; returns the repetitions."""
     from pyspark.sql import functions as F
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pipelines.source_formats import Files
     from pipelines.sources import TableSource
+    from transforms.sources import SourceFile
 
 MANIFEST = "landed_files"
 """Table of the files that have been landed."""
@@ -59,6 +60,13 @@ class LandedFile:
     def state(self) -> tuple[str, str]:
         """What tells this state of the file from another."""
         return (self.file_id, self.mark)
+
+    @property
+    def file(self) -> SourceFile:
+        """What the reader of the source is given."""
+        from transforms.sources import SourceFile
+
+        return SourceFile(self.path, 0, 0, self.mark, self.after)
 
 
 def manifest(lake: Lake, mapping: str) -> dict[str, LandedFile]:
@@ -120,7 +128,7 @@ def read(
     from pyspark.sql import functions as F
 
     from transforms.landing import SOURCE_FILE
-    from transforms.sources import FILE, SourceFile
+    from transforms.sources import FILE
 
     good: list[DataFrame] = []
     bad: list[DataFrame] = []
@@ -130,8 +138,9 @@ def read(
             continue
         names = [(file.path, file.file_id) for file in own]
         ids = spark.createDataFrame(names, f"{FILE} string, {SOURCE_FILE} string")
-        parts = [SourceFile(file.path, 0, 0, file.mark, file.after) for file in own]
-        frames = typed(spark, project, "events", source, files=parts, with_file=True)
+        frames = typed(
+            spark, project, "events", source, files=[file.file for file in own], with_file=True
+        )
         for kept, frame in zip((good, bad), frames, strict=True):
             kept.append(frame.join(F.broadcast(ids), FILE).drop(FILE))
     return reduce(DataFrame.unionByName, good), reduce(DataFrame.unionByName, bad)

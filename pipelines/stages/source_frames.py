@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import StageError
-from pipelines.project import Project
+from pipelines.project import Project, secret
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -72,15 +70,23 @@ def typed(
 
     columns = {name: _column(column) for name, column in source.columns.mapped().items()}
     rule = _event_type(source)
-    wanted = [one.source for one in columns.values() if one.source] + (rule.sources if rule else [])
-    rows = frame(spark, project, source, wanted, files=files, with_file=with_file)
-    good, bad = mapping.map_rows(rows, table, columns, event_type=rule)
+    rows = frame(spark, project, source, wanted(source), files=files, with_file=with_file)
+    good, bad = mapping.map_rows(
+        rows, table, columns, event_type=rule, pseudonym_key=project.pseudonym_key
+    )
     collect = getattr(source, "collect", None)
     for name, second in (collect.files() if collect is not None else {}).items():
         gather = _with_tags if name == "tags" else _with_vectors
         good, unread = gather(spark, project, good, name, second, with_file)
         bad = bad.unionByName(unread)
     return good, bad
+
+
+def wanted(source: TableSource) -> list[str]:
+    """The columns of the source that its mapping reads."""
+    mapped = [column.from_ for column in source.columns.mapped().values() if column.from_]
+    rule = _event_type(source)
+    return mapped + (rule.sources if rule else [])
 
 
 def frame(
@@ -203,20 +209,7 @@ def _database(project: Project, source: Files) -> Database | None:
         url=url,
         rows=source.rows_of or source.query or "",
         driver=jdbc_driver(url),
-        user=_secret(source.user),
-        password=_secret(source.password),
+        user=secret(source.user),
+        password=secret(source.password),
         cursor=source.cursor,
     )
-
-
-def _secret(variable: str | None) -> str | None:
-    """The value of ``${NAME}``: looked up where it is used, so that no record ever holds it."""
-    if variable is None:
-        return None
-    name = variable.strip("${}")
-    if name not in os.environ:
-        raise StageError(
-            f"The environment variable `{name}` is not set.\n"
-            f"  It holds a database's credentials: run `export {name}=...` where the pipeline runs."
-        )
-    return os.environ[name]

@@ -18,8 +18,8 @@ from pipelines.stages.window import LATE, Window, find_window
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-# Events come last: their items and users must be known by then.
-_ORDER = ("items", "users", "follows", "events")
+# What rows refer to comes first: authors before items, items and users before events.
+_ORDER = ("users", "items", "follows", "events")
 
 
 def run(context: StageContext) -> StageResult:
@@ -106,12 +106,16 @@ def check_table(
             for column in source.columns.mapped().values()
             if column.from_ is not None
         )
+    # What the table held before this run tells what is usual.
+    there = table in SOURCE_TABLES and context.lake.version(table) is not None
     return check(
         frame,
         contract,
+        interval_start=context.interval.start,
         interval_end=context.interval.end,
         references=references,
         source_columns=columns,
+        history=context.lake.spark(context.spark, table) if there else None,
     )
 
 

@@ -39,7 +39,7 @@ def test_an_unknown_pipeline_names_the_ones_there_are(capsys: pytest.CaptureFixt
     assert captured.out == ""
     assert captured.err == (
         "There is no pipeline `dmo`: configs/pipelines/dmo.yaml does not exist. "
-        "Did you mean `demo`?\n  Pipelines: demo, kuairand, movielens\n"
+        "Did you mean `demo`?\n  Pipelines: demo, filmtrust, kuairand, lastfm, movielens, tiktok\n"
     )
 
 

@@ -2,12 +2,14 @@
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from pipelines.contract import RULES, Contract, load_contract
+from pipelines.contract import Contract, load_contract
 from pipelines.errors import SpecError
+from pipelines.rules import RULES
 
 HERE = Path(__file__).parent
 CASES = sorted((HERE / "contract_cases").glob("*.yaml"))
@@ -30,6 +32,16 @@ rules:
   - {rule: forbidden_columns, columns: [show_cnt], reason: "leaks", on_fail: block}
   - {rule: missing_share, column: text_embedding, max: 0.6, on_fail: warn}
   - {rule: not_null, column: device, mostly: 0.9, on_fail: warn}
+  - {rule: not_blank, column: user_id, on_fail: quarantine}
+  - {rule: at_most, column: watch_seconds, limit: duration_seconds, table: items, key: item_id, factor: 3, tolerance: 5, on_fail: warn}
+  - {rule: not_after_end, column: timestamp, skew: 5m, on_fail: quarantine}
+  - {rule: freshness, column: timestamp, max_age: 12h, on_fail: block}
+  - {rule: freshness, column: timestamp, on_fail: block}
+  - {rule: volume, column: timestamp, min: 0.1, max: 5, days: 14, on_fail: warn}
+  - {rule: size_change, min: 0.6, on_fail: block}
+  - {rule: mean, column: watch_seconds, max: 600, on_fail: warn}
+  - {rule: share, column: event_type, values: [like], min: 0.001, max: 0.5, on_fail: warn}
+  - {rule: source_schema, widened: block, on_fail: block}
 """
 
 
@@ -65,6 +77,34 @@ def test_every_rule_in_its_plain_form(load):
         ("forbidden_columns", ("show_cnt",), {"reason": "leaks"}, "block", 1.0),
         ("missing_share", ("text_embedding",), {"max": 0.6}, "warn", 1.0),
         ("not_null", ("device",), {}, "warn", 0.9),
+        ("not_blank", ("user_id",), {}, "quarantine", 1.0),
+        (
+            "at_most",
+            ("watch_seconds",),
+            {
+                "limit": "duration_seconds",
+                "table": "items",
+                "key": "item_id",
+                "factor": 3.0,
+                "tolerance": 5.0,
+            },
+            "warn",
+            1.0,
+        ),
+        ("not_after_end", ("timestamp",), {"skew": timedelta(minutes=5)}, "quarantine", 1.0),
+        ("freshness", ("timestamp",), {"max_age": timedelta(hours=12)}, "block", 1.0),
+        ("freshness", ("timestamp",), {}, "block", 1.0),
+        (
+            "volume",
+            ("timestamp",),
+            {"min": 0.1, "max": 5.0, "days": 14, "min_days": 3, "least": 100},
+            "warn",
+            1.0,
+        ),
+        ("size_change", (), {"min": 0.6, "least": 20}, "block", 1.0),
+        ("mean", ("watch_seconds",), {"max": 600.0}, "warn", 1.0),
+        ("share", ("event_type",), {"values": ("like",), "min": 0.001, "max": 0.5}, "warn", 1.0),
+        ("source_schema", (), {"added": "warn", "widened": "block"}, "block", 1.0),
     ]
     assert list(contract.rules[0].plain()) == ["name", "columns", "args", "on_fail", "mostly"]
 

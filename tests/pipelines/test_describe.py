@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.contract import RULES
 from pipelines.describe import describe
 from pipelines.errors import UsageError
+from pipelines.rules import RULES
 from pipelines.sections import MODELS
 
 PROJECT = Path(__file__).parent / "project"
@@ -105,6 +105,21 @@ def test_the_index_lists_everything_that_it_describes():
         _, names = line.split(": ")
         for name in names.split(", "):
             assert describe(name, root=PROJECT)
+
+
+@pytest.mark.parametrize("name", ["examples.hour_sin", "hour_sin"])
+def test_a_feature(name):
+    assert describe(name) == (
+        "Feature examples.hour_sin: Sine of the time of day (UTC) on a circle.\n"
+        "  type          double\n"
+        "  unit          -1 to 1\n"
+        "  rows          the event\n"
+        "  requirement   FE-38"
+    )
+
+
+def test_a_name_of_explanations_is_its_feature():
+    assert describe("user_age") == describe("examples.user_account_age_days")
 
 
 def test_an_unknown_name():

@@ -115,11 +115,15 @@ def test_defaults_are_these():
                 "new_user_share": 0.05, "new_item_share": 0.15, "exploration": 0.15,
                 "in_network_share": 0.6, "vectors": True,
             },
-            "events": [], "items": None, "users": None, "follows": None, "lateness": "1d",
+            "events": [], "items": None, "users": None, "follows": None, "pseudonym_key": None,
+            "lateness": "1d",
         },
         "contracts": {
             name: [name]
-            for name in ("events", "items", "users", "follows", "candidates", "similar_items")
+            for name in (
+                "events", "items", "users", "follows", "user_features", "item_features",
+                "sequences", "graph_edges", "examples", "candidates", "similar_items",
+            )
         },
         "features": {
             "history": "90d", "training_window": "90d", "session_gap": "30m",

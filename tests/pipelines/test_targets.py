@@ -60,7 +60,15 @@ def test_every_table_has_one_writer_that_comes_before_its_readers(demo: Project)
         pytest.param("+user_features", ["ingest", "validate", "user_features"], id="up"),
         pytest.param(
             "features",
-            ["user_features", "item_features", "sequences", "graph_edges", "examples"],
+            [
+                "user_features",
+                "item_features",
+                "behaviour",
+                "modalities",
+                "sequences",
+                "graph_edges",
+                "examples",
+            ],
             id="group",
         ),
         pytest.param("ingest,publish", ["ingest", "publish"], id="several"),
@@ -75,9 +83,9 @@ def test_an_unknown_selection_says_what_there_is(demo: Project) -> None:
         select(demo.steps, "+gates")
     assert str(caught.value) == (
         "--select +gates: there is no stage or group `gates`. Did you mean `gate`?\n"
-        "  Stages: ingest, validate, user_features, item_features, sequences, graph_edges, "
-        "examples, train_popularity, train_item_knn, train_transformer, train_gnn, evaluate, "
-        "gate, candidates, drift, publish, maintain\n"
+        "  Stages: ingest, validate, user_features, item_features, behaviour, modalities, "
+        "sequences, graph_edges, examples, train_popularity, train_item_knn, train_transformer, "
+        "train_gnn, evaluate, gate, candidates, drift, publish, maintain\n"
         "  Groups: data, features, training, publication, maintenance"
     )
 

@@ -113,8 +113,16 @@ CHANGES: dict[str, Callable[[Shop], None]] = {
 }
 
 
-@pytest.mark.parametrize("before", ["an empty table", "a loaded table"])
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("change", "before"),
+    [
+        ("a rating corrected", "a loaded table"),
+        ("three events taken back", "a loaded table"),
+        ("each event one to five times", "an empty table"),
+        ("each event one to five times", "a loaded table"),
+        ("a third of them again in two more files", "an empty table"),
+    ],
+)
 def test_the_table_holds_exactly_what_the_source_says(
     in_order: Shop, tmp_path: Path, change: str, before: str
 ) -> None:

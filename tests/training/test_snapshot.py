@@ -193,3 +193,22 @@ def test_a_history_names_the_rows_of_its_events():
     )
     assert histories.lengths().tolist() == [2, 0, 1]
     assert histories.rows().tolist() == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found"),
+    [
+        ("strength", [1.0, np.nan, 0.6, np.inf, 1.0], "1 NaN and 1 infinite"),
+        ("label", [1.0, 0.0, -np.inf, 1.0, np.nan], "0 NaN and 1 infinite"),
+    ],
+)
+def test_what_is_not_finite_reaches_no_tensor(column: str, values: list, found: str):
+    table = examples(**{column: values})
+    with pytest.raises(SnapshotError) as error:
+        build(examples=table)
+    # The row at the interval's end is left out before.
+    assert str(error.value) == (
+        f"Column {column} of the examples table holds {found} values in 4 rows. Models learn from "
+        "finite numbers only: find the rows in that column and the rule `finite` that should have "
+        "caught them."
+    )

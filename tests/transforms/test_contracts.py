@@ -127,14 +127,14 @@ BREAKAGES: list[tuple[Rule, list[dict[str, Any]], str, tuple[str, ...]]] = [
         _rule("finite", "value"),
         [{"value": NAN}, {"value": INF}, {"value": NAN}, {"value": -INF}],
         "have value that is not finite. Write null where no value is known. Found: 2 NaN, "
-        "2 infinite (null counts as missing, not as one of these).",
+        "2 infinite; beside them 1 null, which count as missing.",
         (),
     ),
     (
         _rule("finite", "vector"),
         [{"vector": [NAN, 1.0]}, {"vector": [1.0, -INF]}, {"vector": [None, 1.0]}],
         "have vector that is not finite. Write null where no value is known. Found: 1 NaN, "
-        "1 infinite, 1 null element (null counts as missing, not as one of these).",
+        "1 infinite, 1 null element; beside them 2 null, which count as missing.",
         (),
     ),
     (
@@ -152,6 +152,11 @@ BREAKAGES: list[tuple[Rule, list[dict[str, Any]], str, tuple[str, ...]]] = [
     ),
 ]
 """A rule, the only rows that break it, its message after the counts, and its samples."""
+
+KINDS = {
+    "finite:value": (("NaN", 2), ("infinite", 2), ("null", 1)),
+    "finite:vector": (("NaN", 1), ("infinite", 1), ("null element", 1), ("null", 2)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +257,7 @@ def test_findings_say_what_broke_and_what_to_do(
         rows / result.rows,
         sample,
         f"{rows:,} of {result.rows:,} rows {text}",
+        kinds=KINDS.get(rule.label, ()),
     )
 
 
@@ -423,8 +429,9 @@ MISFITS = [
     (
         _rule("not_nul", "kind"),
         "contract things, rule not_nul:kind: unknown rule; did you mean not_null? There are: "
-        "between, finite, forbidden_columns, matches, missing_share, not_after_end, not_null, "
-        "one_of, references, row_count, unique, vector_width",
+        "at_most, between, finite, forbidden_columns, freshness, matches, mean, missing_share, "
+        "not_after_end, not_blank, not_null, one_of, references, row_count, share, size_change, "
+        "source_schema, unique, vector_width, volume",
     ),
     (
         _rule("not_null", "knd"),

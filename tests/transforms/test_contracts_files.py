@@ -81,14 +81,21 @@ def test_all_promised_contracts_are_there() -> None:
     assert NAMES == [
         "candidates",
         "events",
+        "examples",
         "follows",
+        "graph_edges",
+        "item_features",
         "item_vectors",
         "items",
         "kuairand_items",
         "posts",
         "ratings",
+        "sequences",
         "similar_items",
+        "tiktok_items",
+        "user_features",
         "users",
+        "watch_times",
     ]
 
 
@@ -124,8 +131,8 @@ def test_bad_events_are_set_aside_and_the_rest_goes_on(spark: SparkSession) -> N
         ("quarantine", "between", "watch_seconds", 2),
         ("quarantine", "unique", "event_id", 2),
         ("quarantine", "finite", "watch_seconds", 1),
-        ("quarantine", "matches", "user_id", 1),
         ("quarantine", "not_after_end", "timestamp", 1),
+        ("quarantine", "not_blank", "user_id", 1),
         ("quarantine", "not_null", "user_id", 1),
         ("quarantine", "one_of", "event_type", 1),
     ]
@@ -171,7 +178,7 @@ def test_popularity_statistics_of_kuairand_must_not_be_mapped(spark: SparkSessio
     [
         ("ratings", {"event_id": "e1", "value": 5.5}, ["between:value"]),
         ("users", {"user_id": "u1", "trust_score": 1.1}, ["between:trust_score"]),
-        ("follows", {"follower_id": "u1", "followee_id": " "}, ["matches:followee_id"]),
+        ("follows", {"follower_id": "u1", "followee_id": " "}, ["not_blank:followee_id"]),
         (
             "items",
             {"item_id": "i1", "text_embedding": [0.5] * 767},

@@ -98,25 +98,25 @@ def of_users(spark, table):
             "top_interests": [
                 "t11", "t10", "t09", "t08", "t07", "t06", "t05", "tie a", "tie b", "t04",
             ],
-        }, id="all features"),
+        }, id="FE-04 to FE-14 all features"),
         pytest.param("sessions", NOW - 2 * HOUR, {
             "total_interactions": 3, "avg_session_seconds": 2400.0, "follower_count": 1,
             "following_count": 1, "account_age_days": 34 / 24,
-        }, id="the same user two hours earlier"),
+        }, id="FE-04 the same user two hours earlier"),
         pytest.param("sessions", NOW + 10 * DAY, {
             "follower_count": 3, "following_count": 2, "social_connectivity": log1p(5),
-        }, id="more edges, more connected"),
+        }, id="FE-09 FE-13 FE-14 more edges, more connected"),
         pytest.param("nobody", NOW, {
             "account_age_days": None, "total_interactions": 0, "avg_session_seconds": 0.0,
             "top_interests": [], "engagement_patterns": {}, "social_connectivity": 0.0,
             "content_preferences": {}, "activity_level": 0.0, "trust_score": None,
             "follower_count": 0, "following_count": 0,
-        }, id="defaults"),
+        }, id="DE-10 defaults"),
         pytest.param("unborn", NOW, {"account_age_days": None}, id="not yet created"),
-        pytest.param("in", NOW, {"total_interactions": 1, "activity_level": 1 / 90}, id="89 days"),
+        pytest.param("in", NOW, {"total_interactions": 1, "activity_level": 1 / 90}, id="FE-03 89 days"),
         pytest.param("out", NOW, {
             "total_interactions": 0, "activity_level": 0.0, "engagement_patterns": {},
-        }, id="91 days"),
+        }, id="FE-03 91 days"),
         pytest.param("edge", NOW, {"total_interactions": 1}, id="exactly 90 days"),
         pytest.param("beyond", NOW, {"total_interactions": 0}, id="1 us more than 90 days"),
         pytest.param("cut", NOW, {
@@ -129,8 +129,8 @@ def of_users(spark, table):
             "total_interactions": 3, "avg_session_seconds": 0.0,
             "engagement_patterns": {"view": 2 / 3, "like": 1 / 3},
         }, id="events of one moment"),
-        pytest.param("daily", NOW, {"activity_level": 1.0, "total_interactions": 90}, id="daily"),
-        pytest.param("weekly", NOW, {"activity_level": 13 / 90}, id="weekly"),
+        pytest.param("daily", NOW, {"activity_level": 1.0, "total_interactions": 90}, id="FE-11 daily"),
+        pytest.param("weekly", NOW, {"activity_level": 13 / 90}, id="FE-11 weekly"),
     ],
 )  # fmt: skip
 def test_user_features(of_users, user, at, expected):
@@ -139,6 +139,7 @@ def test_user_features(of_users, user, at, expected):
 
 
 def test_shares_of_event_types_sum_to_one(of_users):
+    """FE-08."""
     active = [row for row in of_users.values() if row.total_interactions]
     assert len(active) > 8
     assert [sum(row.engagement_patterns.values()) for row in active] == pytest.approx(
@@ -231,9 +232,9 @@ def of_items(spark, table):
             "share_ratio": 1 / 3, "item_age_hours": 5.0, "author_trust_score": 0.25,
             "author_follower_count": 1, "hashtags": ["b", "é", "a"], "hashtag_count": 3,
             "has_media": True, "category": "own", "content_length": 0,
-        }, id="all features"),
+        }, id="FE-16 to FE-26 all features"),
         pytest.param("busy", NOW - HOUR + 5 * US, {"engagement_rate": 0.0, "like_ratio": 0.0},
-                     id="own event and later ones do not count"),
+                     id="FE-22 own event and later ones do not count"),
         pytest.param("probe", NOW, {
             "like_ratio": 1.0, "engagement_rate": 1.0, "has_media": True, "category": "own",
         }, id="1 us before; no view, no division error; a tag without category"),
@@ -247,17 +248,17 @@ def of_items(spark, table):
             "like_ratio": 0.5, "comment_ratio": 0.25, "share_ratio": 0.25, "category": "unknown",
             "hashtags": ["early", "known"], "hashtag_count": 2, "author_trust_score": None,
             "author_follower_count": 1,
-        }, id="tags known strictly before"),
+        }, id="FE-17 FE-18 FE-24 FE-25 tags known strictly before"),
         pytest.param("shown", NOW, {
             "engagement_rate": 0.0, "hashtags": [], "hashtag_count": 0, "content_length": 0,
             "category": "unknown", "author_follower_count": 0, "item_age_hours": None,
-        }, id="nothing but a title"),
+        }, id="DE-12 FE-15 nothing but a title"),
         pytest.param("unlisted", NOW, {
             "like_ratio": 1.0, "has_media": False, "hashtags": [], "sentiment": 0.0,
             "readability": 0.0, "category": "unknown",
         }, id="an item without a row"),
         pytest.param("unknown", NOW, {"like_ratio": 0.0}, id="an item without anything"),
-        pytest.param("long", NOW, {"content_length": 280}, id="280 characters"),
+        pytest.param("long", NOW, {"content_length": 280}, id="FE-15 280 characters"),
         pytest.param("emoji", NOW, {"content_length": 2, "sentiment": 0.0}, id="code points"),
     ],
 )  # fmt: skip
@@ -267,12 +268,15 @@ def test_item_features(of_items, item, at, expected):
 
 
 def test_ratios_sum_to_one_or_zero(of_items):
+    """FE-23, FE-24, FE-25."""
     for row in of_items.values():
         total = row.like_ratio + row.comment_ratio + row.share_ratio
         assert total == pytest.approx(1.0) or total == 0.0
 
 
 def test_text_features(of_items):
+    """FE-27, FE-28."""
+
     def of(name):
         return of_items[name, NOW]
 

@@ -153,6 +153,12 @@ def test_parts_of_paths_are_columns(spark, tmp_path, path, wanted):
     assert rows_of(df, "id", wanted) == list(zip(("01", "02"), values[wanted], strict=True))
 
 
+def test_json_lines_take_columns_from_folders(spark, tmp_path):
+    write(tmp_path / "dt=2026-01-01" / "a.jsonl", lines([{"id": 1}]))
+    df = read_source(spark, [str(tmp_path)], format="jsonl", wanted=["id", "dt"])
+    assert rows_of(df, "id", "dt") == [("1", "2026-01-01")]
+
+
 @pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
 def test_a_row_names_its_file_as_the_list_does(spark, tmp_path, format):
     names = ["plain", "sp ace+%20", "[x]{y}*", "ü"]

@@ -1,0 +1,85 @@
+"""Where each requirement on data and features is checked.
+
+The ids are those of the product's requirements. A row names the test that holds it, by the
+beginning of its name, so that a check which is renamed or dropped is noticed here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+_FEATURES = "transforms/test_feature_windows.py"
+_BEHAVIOUR = "transforms/test_behaviour.py"
+_EXAMPLES = "transforms/test_examples_and_histories.py"
+_MAPPING = "transforms/test_mapping.py"
+_CONTRACTS = "transforms/test_contracts_files.py"
+_CATALOGUE = "transforms/test_catalogue.py"
+
+CHECKS: dict[str, tuple[str, str]] = {
+    "DE-01": (_MAPPING, "test_values_are_typed_and_faults_are_kept"),
+    "DE-02": (_BEHAVIOUR, "test_user_behaviour"),
+    "DE-03": (_BEHAVIOUR, "test_user_behaviour"),
+    "DE-04": (_CONTRACTS, "test_a_bad_row_is_set_aside"),
+    "DE-05": (_BEHAVIOUR, "test_user_behaviour"),
+    "DE-06": (_BEHAVIOUR, "test_item_engagement"),
+    "DE-08": (_MAPPING, "test_follows_are_unique_and_never_of_oneself"),
+    "DE-09": (_EXAMPLES, "test_graph_edges"),
+    "DE-10": (_FEATURES, "test_user_features"),
+    "DE-11": ("pipelines/test_columns_read.py", "test_the_columns_that_a_model_must_not_see"),
+    "DE-12": (_FEATURES, "test_item_features"),
+    "DE-13": (_CONTRACTS, "test_a_bad_row_is_set_aside"),
+    "DE-14": ("transforms/test_demo_tables.py", "test_vectors_have_their_width"),
+    "DE-16": (_BEHAVIOUR, "test_profiles_equal_the_script"),
+    "DE-17": (_EXAMPLES, "test_examples_are_those_of_the"),
+    "DE-18": (_MAPPING, "test_events_that_lack_what_they_need"),
+    "DE-19": (_EXAMPLES, "test_features_of_examples_are_as_of_the_event"),
+    "DE-20": (_EXAMPLES, "test_labels"),
+    "DE-21": (_EXAMPLES, "test_graph_edges"),
+    "DE-23": ("training/test_snapshot.py", "test_positives_are_labels_in_a_half_open_time_range"),
+    "DE-24": ("training/test_preprocessing.py", "test_later_rows_use_the_training_rows"),
+    "DE-28": ("transforms/test_modalities.py", "test_states_and_coverage"),
+    "DE-31": (_CONTRACTS, "test_bad_events_are_set_aside_and_the_rest_goes_on"),
+    "DE-32": ("transforms/test_demo_tables.py", "test_intervals_tile_the_period"),
+    "DE-33": ("transforms/test_pseudonyms.py", "test_pseudonyms_are_hmac_sha256"),
+    "FE-01": (_CATALOGUE, "test_core_tables_hold_exactly_their_features"),
+    "FE-02": (_CATALOGUE, "test_core_tables_hold_exactly_their_features"),
+    **{f"FE-{n:02}": (_FEATURES, "test_user_features") for n in range(3, 15) if n != 8},
+    "FE-08": (_FEATURES, "test_shares_of_event_types_sum_to_one"),
+    **{f"FE-{n}": (_FEATURES, "test_item_features") for n in (*range(15, 23), 26)},
+    **{f"FE-{n}": (_FEATURES, "test_ratios_sum_to_one_or_zero") for n in (23, 24, 25)},
+    "FE-27": (_FEATURES, "test_text_features"),
+    "FE-28": (_FEATURES, "test_text_features"),
+    "FE-29": ("pipelines/test_columns_read.py", "test_a_stage_reads_declared_columns"),
+    **{
+        f"FE-{n}": ("transforms/test_modalities.py", "test_states_and_coverage")
+        for n in (30, 31, 32, 37)
+    },
+    "FE-36": (_BEHAVIOUR, "test_behaviour_is_strictly_earlier_than_its_moment"),
+    "FE-38": (_EXAMPLES, "test_time_of_day_and_week_lie_on_circles"),
+    "FE-39": (_EXAMPLES, "test_sequences"),
+    "FE-40": (_BEHAVIOUR, "test_profiles_equal_the_script"),
+    "FE-49": (_BEHAVIOUR, "test_hashtag_similarity"),
+    "FE-50": (_CATALOGUE, "test_names_of_explanations_resolve"),
+    **{f"FE-{n}": (_EXAMPLES, "test_graph_edges") for n in (51, 52, 53)},
+    "FE-54": ("training/test_models_gnn.py", "test_the_graph_holds_likes_and_weighted_follows"),
+}
+
+
+@pytest.mark.parametrize("requirement", sorted(CHECKS))
+def test_the_check_of_a_requirement_exists(requirement):
+    file, name = CHECKS[requirement]
+    tests = re.findall(r"^def (test_\w+)", (TESTS / file).read_text(), re.M)
+    assert [one for one in tests if one.startswith(name)], f"{requirement}: {file} has no {name}..."
+
+
+def test_features_state_requirements_that_are_checked():
+    """What the catalogue says a feature meets is met by a test."""
+    from transforms.catalogue import entries
+
+    stated = {one for entry in entries() for one in entry.feature.requirements}
+    assert stated <= set(CHECKS)

@@ -1,0 +1,96 @@
+"""Splits a frame into the rows that go on and those that are set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from transforms.contract_model import RowCheck, Rule, Scope
+from transforms.contract_tally import probed, repeated, unknown
+
+_BROKEN = "__broken_rules"
+_COPY = "__copy"
+_ASIDE = "table string, row string, rule string, interval_end timestamp"
+_ROW_TIME = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
+_KEYS_HELD = 10_000
+
+
+def split(
+    scope: Scope, columns: Sequence[str], table: str, setting_aside: Sequence[RowCheck]
+) -> tuple[DataFrame, DataFrame]:
+    """Splits rows into good ones and ones to set aside, each once with the labels it breaks.
+
+    Args:
+        scope: The frame with its lookups.
+        columns: The columns of the good rows.
+        table: Told in the rows set aside.
+        setting_aside: The quarantining rules that are broken.
+
+    Returns:
+        The good rows, and the others as table, row (JSON), rule (labels joined by a comma) and
+        interval_end. Both lazy.
+    """
+    if not setting_aside:
+        none = scope.frame.sparkSession.createDataFrame([], _ASIDE)
+        return scope.frame.select(*columns), none
+    frame = probed(scope.frame, setting_aside)
+    broken = []
+    for number, check in enumerate(setting_aside):
+        label = F.lit(check.rule.label)
+        if check.rule.name == "references":
+            missing = f"__unknown_{number}"
+            values = unknown(scope.frame, check.rule, scope.references)
+            values = values.select(F.col(check.rule.column).alias(missing))
+            frame = frame.join(values, F.col(check.rule.column) == F.col(missing), "left")
+            broken.append(F.when(F.col(missing).isNotNull(), label))
+        elif check.broken is not None:
+            broken.append(F.when(check.broken, label))
+    labels = F.array_compact(F.array(*broken)) if broken else F.array().cast("array<string>")
+    flagged = frame.withColumn(_BROKEN, labels)
+    for check in setting_aside:
+        if check.rule.name == "unique":
+            flagged = _flag_copies(scope.frame, flagged, check.rule, columns)
+    good = flagged.where(F.size(_BROKEN) == 0).select(*columns)
+    aside = flagged.where(F.size(_BROKEN) > 0).select(
+        F.lit(table).alias("table"),
+        F.to_json(F.struct(*columns), {"timestampFormat": _ROW_TIME}).alias("row"),
+        F.array_join(_BROKEN, ", ").alias("rule"),
+        F.lit(scope.interval_end).cast("timestamp").alias("interval_end"),
+    )
+    return good, aside
+
+
+def _flag_copies(
+    frame: DataFrame, flagged: DataFrame, rule: Rule, columns: Sequence[str]
+) -> DataFrame:
+    """Flags all rows but one of each key.
+
+    The one that stays breaks the fewest other rules; among those a hash of the whole row decides,
+    so that the choice does not depend on the order in which rows arrive. Only rows of repeated
+    keys are sorted.
+    """
+    order = [F.size(_BROKEN), F.xxhash64(*[_hashable(flagged, column) for column in columns])]
+    number = F.row_number().over(Window.partitionBy(*rule.columns).orderBy(*order))
+    keys = _held(repeated(frame, rule.columns).drop("count"))
+    copies = flagged.join(keys, list(rule.columns), "left_semi").withColumn(_COPY, number)
+    label = F.when(F.col(_COPY) > 1, F.lit(rule.label))
+    copies = copies.withColumn(_BROKEN, F.array_compact(F.array_append(_BROKEN, label)))
+    others = flagged.join(keys, list(rule.columns), "left_anti")
+    return others.unionByName(copies.drop(_COPY))
+
+
+def _held(keys: DataFrame) -> DataFrame:
+    """The keys as values where they are few, so that no later pass looks for them again."""
+    found = keys.limit(_KEYS_HELD + 1).collect()
+    return (
+        keys if len(found) > _KEYS_HELD else keys.sparkSession.createDataFrame(found, keys.schema)
+    )
+
+
+def _hashable(frame: DataFrame, column: str) -> Column:
+    """The column, or its JSON for a map, which Spark does not hash."""
+    if "map<" in frame.schema[column].dataType.simpleString():
+        return F.to_json(column)
+    return F.col(column)
