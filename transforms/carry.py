@@ -28,19 +28,19 @@ _SIDES = ("follower_id", "followee_id")
 
 def touched_users(
     events: DataFrame,
-    follows: DataFrame,
+    follows: DataFrame | None,
     *,
     base_end: datetime,
     end: datetime,
     history: timedelta,
-    changed_users: DataFrame | None,
-    changed_follows: DataFrame | None,
+    changed_users: DataFrame | None = None,
+    changed_follows: DataFrame | None = None,
 ) -> DataFrame:
     """Finds the users whose features may differ between two moments, ages aside.
 
     Args:
         events: Table `events`.
-        follows: Table `follows`.
+        follows: Table `follows`; None where the features do not depend on it.
         base_end: The earlier moment.
         end: The later moment.
         history: Window of the features: what leaves it touches a user too.
@@ -53,7 +53,7 @@ def touched_users(
     at = F.col("timestamp")
     entering = _within(at, base_end, end)
     leaving = _within(at, base_end - history, end - history)
-    edges = [between(follows, "since", base_end, end)]
+    edges = [] if follows is None else [between(follows, "since", base_end, end)]
     if changed_follows is not None:
         edges.append(changed_follows)
     ids = [events.filter(entering | leaving).select("user_id")]
