@@ -261,6 +261,28 @@ class Lake:
             "that writes it again."
         )
 
+    def remark(self, table: str, note: Mapping[str, Any]) -> int:
+        """Add a commit that changes no row and bears a note; returns the table's new version."""
+        import json
+
+        from deltalake import CommitProperties, write_deltalake
+
+        with self._writing(table):
+            found = self._open(table)
+            if found is None:
+                raise self._missing(table)
+            write_deltalake(
+                found,
+                found.to_pyarrow_dataset().schema.empty_table(),
+                mode="append",
+                commit_properties=CommitProperties(
+                    custom_metadata={"userMetadata": json.dumps(note, sort_keys=True, default=str)}
+                ),
+            )
+        version = self.version(table)
+        assert version is not None
+        return version
+
     def newest_interval(self, table: str) -> datetime | None:
         """The newest ``interval_end`` of a table, from its log; None when it is empty."""
         found = self._open(table)

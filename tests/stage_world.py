@@ -19,7 +19,8 @@ from pipelines.stages import function
 from pipelines.state import RunHistory
 from transforms.schemas import struct
 
-SNAPSHOTS = ("user_features", "item_features", "sequences", "graph_edges")
+SNAPSHOTS = ("user_features", "item_features", "behaviour", "sequences", "graph_edges")
+"""Stages that write a row for every id each interval."""
 
 
 class StageWorld:
@@ -77,8 +78,12 @@ class StageWorld:
         )
         return function(step.kind)(context)
 
-    def rows(self, table: str, end: datetime) -> list[str]:
-        """The rows of an interval; of examples, those of the whole window; in a fixed order."""
+    def rows(self, stage: str, end: datetime) -> list[str]:
+        """The rows that a stage wrote for an interval, in a fixed order; of examples, the window."""
+        [tables] = [step.writes for step in self.project.steps if step.name == stage]
+        return [row for table in tables for row in self._rows(table, end)]
+
+    def _rows(self, table: str, end: datetime) -> list[str]:
         if table == "examples":
             window = self.project.pipeline.features.training_window
             found = self.lake.arrow(

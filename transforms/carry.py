@@ -28,19 +28,19 @@ _SIDES = ("follower_id", "followee_id")
 
 def touched_users(
     events: DataFrame,
-    follows: DataFrame,
+    follows: DataFrame | None,
     *,
     base_end: datetime,
     end: datetime,
     history: timedelta,
-    changed_users: DataFrame | None,
-    changed_follows: DataFrame | None,
+    changed_users: DataFrame | None = None,
+    changed_follows: DataFrame | None = None,
 ) -> DataFrame:
     """Finds the users whose features may differ between two moments, ages aside.
 
     Args:
         events: Table `events`.
-        follows: Table `follows`.
+        follows: Table `follows`; None where the features do not depend on it.
         base_end: The earlier moment.
         end: The later moment.
         history: Window of the features: what leaves it touches a user too.
@@ -53,7 +53,7 @@ def touched_users(
     at = F.col("timestamp")
     entering = _within(at, base_end, end)
     leaving = _within(at, base_end - history, end - history)
-    edges = [between(follows, "since", base_end, end)]
+    edges = [] if follows is None else [between(follows, "since", base_end, end)]
     if changed_follows is not None:
         edges.append(changed_follows)
     ids = [events.filter(entering | leaving).select("user_id")]
@@ -136,19 +136,13 @@ def touched_histories(
     return _distinct(ids)
 
 
-Features = Callable[[DataFrame, DataFrame, DataFrame], DataFrame]
-"""Computes the features of points from points, events and follows."""
-
-
 def carry_forward(
     base: DataFrame,
     points: DataFrame,
     touched: DataFrame,
-    events: DataFrame,
-    follows: DataFrame,
     key: str,
-    features: Features,
-    ageing: Sequence[str],
+    features: Callable[[DataFrame, DataFrame], DataFrame],
+    ages: DataFrame,
 ) -> DataFrame:
     """Computes the features of points, all as of one moment, from those of an earlier one.
 
@@ -156,25 +150,20 @@ def carry_forward(
         base: The earlier snapshot.
         points: Columns `key` and `as_of`.
         touched: Column `key`: those whose features may have changed.
-        events: Table `events`.
-        follows: Table `follows`.
         key: Name of the id.
-        features: Computes the features of points.
-        ageing: Features that change with time alone, and need neither events nor follows.
+        features: Computes the features of points; also gets their ids, small enough to broadcast.
+        ages: What changes with time alone, of all points.
 
     Returns:
-        What `features(points, events, follows)` returns, in another order.
+        The features of all points, in the columns that `features` returns.
     """
     untouched = base.select(key).join(F.broadcast(touched), key, "left_anti")
     fresh = points.join(untouched, key, "left_anti").localCheckpoint()
     ids = F.broadcast(fresh.select(key))
-    anew = features(fresh, events.join(ids, key, "left_semi"), follows)
-    carried = points.join(ids, key, "left_anti")
-    nothing = F.lit(False)
-    aged = features(carried, events.filter(nothing), follows.filter(nothing))
-    kept = [name for name in base.columns if name not in {key, "interval_end", *ageing}]
-    joined = aged.select(key, "as_of", *ageing).join(base.select(key, *kept), key)
-    return anew.unionByName(joined.select(anew.columns))
+    anew = features(fresh, ids)
+    kept = [name for name in base.columns if name not in {*ages.columns, "interval_end"}]
+    carried = base.select(key, *kept).join(ages.join(ids, key, "left_anti"), key)
+    return anew.unionByName(carried.select(anew.columns))
 
 
 def carry_histories(

@@ -13,7 +13,7 @@ from transforms.interactions import LabelRule, interactions
 from transforms.intervals import interval_end_of
 from transforms.item_features import item_features
 from transforms.pair_features import hashtag_similarity
-from transforms.schemas import struct
+from transforms.schemas import columns, struct
 from transforms.user_features import user_features
 
 _MICROS_PER_DAY = 86_400_000_000
@@ -117,10 +117,11 @@ def _points(events: DataFrame, key: str) -> DataFrame:
 
 def _prefixed(features: DataFrame, owner: str) -> DataFrame:
     key = f"{owner}_id"
+    wanted = {*columns("examples"), *_PAIRED}
     renamed = [
         F.col(name).alias(f"{owner}_{name}")
         for name in features.columns
-        if f"{owner}_{name}" in (*struct("examples").names, *_PAIRED) and name not in {key, "as_of"}
+        if f"{owner}_{name}" in wanted and name not in {key, "as_of"}
     ]
     return features.select(key, F.col("as_of").alias("timestamp"), *renamed)
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import reduce
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from transforms.interactions import LabelRule, strengths
+from transforms.similarity import nearest_by_cosine
 
 HALF_LIFE = timedelta(days=30)
 """After this time an interaction weighs half."""
 
 MAX_LIKED_PER_USER = 100
 """Latest liked items of a user that count for similarity; bounds the pairs per user to 4,950."""
-
-_CODE_BITS = 31
-"""An item's number has no more bits, so that a pair of them is one 64-bit number."""
 
 _DECIMALS = 9
 """Weights are rounded to this, since the last bits of a sum depend on the order of its terms."""
@@ -95,50 +94,37 @@ def _similar(liked: DataFrame, count: int) -> DataFrame:
         .withColumn("__rank", F.row_number().over(latest))
         .filter(F.col("__rank") <= MAX_LIKED_PER_USER)
     )
-    # Numbers in the order of the ids: pairs are counted by one number, not by two texts.
-    codes = kept.groupBy("item_id").agg(F.count("*").alias("users"))
-    codes = codes.withColumn("code", F.row_number().over(Window.orderBy("item_id")).cast("bigint"))
-    codes = codes.localCheckpoint()
+    kept = kept.select("user_id", "item_id").localCheckpoint()
+    ids = kept.select("item_id").distinct().toArrow()["item_id"].combine_chunks().sort()
+    # Numbers in the order of the ids, so that the lower of two numbers is the lower id.
+    codes = kept.sparkSession.createDataFrame(
+        pa.table({"item_id": ids, "code": pa.array(range(len(ids)), pa.int32())})
+    )
     baskets = (
         kept.join(F.broadcast(codes), "item_id")
         .groupBy("user_id")
-        .agg(F.sort_array(F.collect_list("code")).alias("basket"))
+        .agg(F.collect_list("code").alias("basket"))
+        .select("basket")
+        .toArrow()["basket"]
+        .combine_chunks()
     )
-    # Each pair once, in the order of the ids; it becomes two directed edges after counting.
-    rest = F.expr("slice(basket, position + 2, size(basket))")
-    pairs = (
-        baskets.select("basket", F.posexplode("basket").alias("position", "one"))
-        .select("one", F.explode(rest).alias("other"))
-        .select((F.shiftleft("one", _CODE_BITS) + F.col("other")).alias("pair"))
-        .groupBy("pair")
-        .agg(F.count("*").alias("together"))
-        .select(
-            F.shiftright("pair", _CODE_BITS).alias("one"),
-            F.col("pair").bitwiseAND(2**_CODE_BITS - 1).alias("other"),
-            "together",
+    item_R, near_R, cosine_R = nearest_by_cosine(
+        baskets.offsets.to_numpy(),
+        baskets.values.to_numpy(),
+        count,
+        decimals=_DECIMALS,
+        item_count=len(ids),
+    )
+    found = kept.sparkSession.createDataFrame(
+        pa.table(
+            {
+                "item": ids.take(pa.array(item_R)),
+                "near": ids.take(pa.array(near_R)),
+                "weight": pa.array(cosine_R),
+            }
         )
     )
-    users = codes.select("code", "users")
-    pairs = pairs.join(F.broadcast(users.toDF("one", "users_one")), "one")
-    pairs = pairs.join(F.broadcast(users.toDF("other", "users_other")), "other")
-    cosine = F.col("together") / F.sqrt(F.col("users_one") * F.col("users_other"))
-    directed = pairs.select(
-        F.round(cosine, _DECIMALS).alias("weight"),
-        F.inline(
-            F.array(
-                F.struct(F.col("one").alias("item"), F.col("other").alias("near")),
-                F.struct(F.col("other").alias("item"), F.col("one").alias("near")),
-            )
-        ),
-    )
-    nearest = Window.partitionBy("item").orderBy(F.desc("weight"), "near")
-    best = directed.withColumn("__rank", F.row_number().over(nearest)).filter(
-        F.col("__rank") <= count
-    )
-    for end in ("item", "near"):
-        names = codes.select(F.col("code").alias(end), F.col("item_id").alias(f"{end}_id"))
-        best = best.join(F.broadcast(names), end)
-    return _edges(best, _item("item_id"), _item("near_id"), "similar", F.col("weight"))
+    return _edges(found, _item("item"), _item("near"), "similar", F.col("weight"))
 
 
 def _edges(

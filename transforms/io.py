@@ -146,7 +146,8 @@ def _write(
     elif condition is None:
         writer = writer.option("overwriteSchema", "true")
     else:
-        writer = writer.option("replaceWhere", condition)
+        # A feature that the code has gained becomes a column, null in rows of before.
+        writer = writer.option("replaceWhere", condition).option("mergeSchema", "true")
     writer.save(str(path))
     version = latest_version(df.sparkSession, path)
     assert version is not None

@@ -12,9 +12,6 @@ from transforms import asof, text
 from transforms.definitions import Feature
 
 _MICROS_PER_HOUR = 3_600_000_000
-AGEING = ("item_age_hours",)
-"""Features that change with time alone, and need neither events nor follows."""
-
 _COUNTED = {"views": "view", "likes": "like", "comments": "comment", "shares": "share"}
 
 
@@ -115,7 +112,6 @@ def item_features(
     )
     known = known.join(followers, ["author_id", "as_of"], "left")
 
-    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_HOUR
     engagement = F.col("likes") + F.col("comments") + F.col("shares")
 
     def ratio(part: str) -> Column:
@@ -130,7 +126,7 @@ def item_features(
         "hashtags",
         "author_trust_score",
         F.coalesce("author_follower_count", F.lit(0)).cast("bigint").alias("author_follower_count"),
-        F.when(age >= 0, age).alias("item_age_hours"),
+        _item_age(),
         (engagement / F.greatest("views", F.lit(1))).alias("engagement_rate"),
         ratio("likes").alias("like_ratio"),
         ratio("comments").alias("comment_ratio"),
@@ -139,6 +135,17 @@ def item_features(
         F.coalesce("sentiment", F.lit(0.0)).alias("sentiment"),
         F.coalesce("readability", F.lit(0.0)).alias("readability"),
     )
+
+
+def item_ages(points: DataFrame, items: DataFrame) -> DataFrame:
+    """Computes of `item_features` what changes with time alone: `item_age_hours`."""
+    known = points.join(items.select("item_id", "created_at"), "item_id", "left")
+    return known.select("item_id", "as_of", _item_age())
+
+
+def _item_age() -> Column:
+    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_HOUR
+    return F.when(age >= 0, age).alias("item_age_hours")
 
 
 def _filled(column: str) -> Column:

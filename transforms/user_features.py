@@ -13,9 +13,6 @@ from transforms.schemas import EVENT_TYPES
 
 _MICROS_PER_DAY = 86_400_000_000
 
-AGEING = ("account_age_days",)
-"""Features that change with time alone, and need neither events nor follows."""
-
 
 _WINDOW = "[as_of - history, as_of)"
 
@@ -139,13 +136,12 @@ def user_features(
     profiles = users.select(
         "user_id", "created_at", "trust_score", "interests", "content_type_preferences"
     )
-    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_DAY
     days_in_window = max(history / timedelta(days=1), 1.0)
     empty = F.create_map().cast("map<string,double>")
     return sums.join(profiles, "user_id", "left").select(
         "user_id",
         "as_of",
-        F.when(age >= 0, age).alias("account_age_days"),
+        _account_age(),
         "total_interactions",
         (
             F.when(F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6)
@@ -161,6 +157,17 @@ def user_features(
         "follower_count",
         "following_count",
     )
+
+
+def user_ages(points: DataFrame, users: DataFrame) -> DataFrame:
+    """Computes of `user_features` what changes with time alone: `account_age_days`."""
+    known = points.join(users.select("user_id", "created_at"), "user_id", "left")
+    return known.select("user_id", "as_of", _account_age())
+
+
+def _account_age() -> Column:
+    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_DAY
+    return F.when(age >= 0, age).alias("account_age_days")
 
 
 def _since(before: Column, at: Column, longest: int) -> tuple[Column, Column, Column]:

@@ -2,26 +2,91 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 def run(context: StageContext) -> StageResult:
-    """Replace the interval of ``user_behaviour`` and ``item_engagement``."""
-    from pipelines.stages.frames import as_points, write_feature_table
-    from transforms.behaviour import item_engagement, user_behaviour
+    """Replace the interval of ``user_behaviour`` and ``item_engagement``.
+
+    Each is made from an earlier interval, where one still holds.
+    """
+    first, second = _users(context), _items(context)
+    return StageResult(
+        f"{first.message}, {second.message}",
+        rows_out=first.rows_out + second.rows_out,
+        detail={"from": first.detail["from"]},
+    )
+
+
+def _users(context: StageContext) -> StageResult:
+    from pipelines.stages.frames import as_points, snapshot_result
+    from pipelines.stages.increments import Plan
+    from transforms.behaviour import user_behaviour
+    from transforms.carry import between, carry_forward, touched_histories, touched_users
 
     options = context.project.pipeline.features
+    end = context.interval.end
     events, items, users = (context.read(table) for table in context.step.reads)
-    of_users = user_behaviour(
-        as_points(users, "user_id", context.interval),
-        events,
-        items,
-        history=options.history,
-        session_gap=options.session_gap,
-    )
-    of_items = item_engagement(as_points(items, "item_id", context.interval), events)
-    first = write_feature_table(context, "user_behaviour", of_users, "users")
-    second = write_feature_table(context, "item_engagement", of_items, "items")
-    return StageResult(
-        f"{first.message}, {second.message}", rows_out=first.rows_out + second.rows_out
-    )
+
+    def behaviour(points: DataFrame, events: DataFrame) -> DataFrame:
+        return user_behaviour(
+            points,
+            between(events, "timestamp", end - options.history, end),
+            items,
+            history=options.history,
+            session_gap=options.session_gap,
+        )
+
+    def behaviour_of(points: DataFrame, ids: DataFrame) -> DataFrame:
+        return behaviour(points, events.join(ids, "user_id", "left_semi"))
+
+    plan = Plan(context, "user_behaviour", recipe(context.step))
+    points = as_points(users, "user_id", context.interval)
+    base = plan.base()
+    if base is None:
+        frame = behaviour(points, events)
+    else:
+        touched = touched_users(
+            events, None, base_end=base.end, end=end, history=options.history
+        ).unionByName(
+            touched_histories(
+                events,
+                base_end=base.end,
+                end=end,
+                changed_items=base.changes.rows("items", ("item_id", "duration_seconds")),
+            )
+        )
+        frame = carry_forward(base.frame, points, touched, "user_id", behaviour_of, points)
+    plan.write_interval(frame)
+    return snapshot_result(context, "user_behaviour", "users", base)
+
+
+def _items(context: StageContext) -> StageResult:
+    from pipelines.stages.frames import as_points, snapshot_result
+    from pipelines.stages.increments import Plan
+    from transforms.behaviour import item_engagement
+    from transforms.carry import between, carry_forward
+
+    events, items, _ = (context.read(table) for table in context.step.reads)
+
+    def engagement_of(points: DataFrame, ids: DataFrame) -> DataFrame:
+        return item_engagement(points, events.join(ids, "item_id", "left_semi"))
+
+    plan = Plan(context, "item_engagement", recipe(context.step))
+    points = as_points(items, "item_id", context.interval)
+    base = plan.base()
+    if base is None:
+        frame = item_engagement(points, events)
+    else:
+        touched = between(events, "timestamp", base.end, context.interval.end).select("item_id")
+        frame = carry_forward(
+            base.frame, points, touched.distinct(), "item_id", engagement_of, points
+        )
+    plan.write_interval(frame)
+    return snapshot_result(context, "item_engagement", "items", base)

@@ -40,10 +40,11 @@ def run(context: StageContext) -> StageResult:
             categories=features.categories,
         )
         plan.write_range(frame, gap, held)
-        held = (*held, gap)
         written = context.lake.spark(context.spark, "examples")
         inside = (F.col("timestamp") >= F.lit(gap[0])) & (F.col("timestamp") < F.lit(gap[1]))
         hold_to_contract(context, "examples", written.filter(inside))
+        held = (*held, gap)
+        plan.claim(held)
     rows = sum(
         context.lake.count("examples", since={"timestamp": a}, before={"timestamp": b})
         for a, b in gaps

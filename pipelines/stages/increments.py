@@ -199,15 +199,24 @@ class Plan:
         )
 
     def write_range(self, rows: DataFrame, built: Range, held: Sequence[Range]) -> None:
-        """Replace a time range of examples; without any that hold, the whole table."""
+        """Replace a time range of examples; where none holds, the whole table.
+
+        The new range does not count before `claim`: rows that break a contract, or that a killed
+        run left unchecked, are made anew.
+        """
         context = self._context
-        ranges = joined([*held, built])
-        note = {**context.note, **Built(self._recipe, self.now, ranges).note()}
+        note = {**context.note, **Built(self._recipe, self.now, joined(held)).note()}
         context.tables_out[self._table] = (
             context.lake.replace_range(self._table, rows, "timestamp", *built, note)
             if held
             else context.lake.replace_all(self._table, rows, note)
         )
+
+    def claim(self, held: Sequence[Range]) -> None:
+        """Say which time ranges of examples hold."""
+        context = self._context
+        note = {**context.note, **Built(self._recipe, self.now, joined(held)).note()}
+        context.tables_out[self._table] = context.lake.remark(self._table, note)
 
     def _first_touched(self, changes: Changes, until: datetime) -> datetime:
         """Before this moment no example has changed."""

@@ -16,23 +16,26 @@ def run(context: StageContext) -> StageResult:
     from pipelines.stages.frames import as_points, snapshot_result
     from pipelines.stages.increments import Plan
     from transforms.carry import carry_forward, touched_items
-    from transforms.item_features import AGEING, item_features
+    from transforms.item_features import item_ages, item_features
 
     categories = context.project.pipeline.features.categories
     end = context.interval.end
     events, items, users, follows = (context.read(table) for table in context.step.reads)
 
-    def features(points: DataFrame, events: DataFrame, follows: DataFrame) -> DataFrame:
-        wanted = items.join(points.select("item_id"), "item_id", "left_semi")
+    def features(points: DataFrame, events: DataFrame, items: DataFrame) -> DataFrame:
         return item_features(
-            points, events, wanted, users, follows, categories=categories, earliest=end
+            points, events, items, users, follows, categories=categories, earliest=end
         )
+
+    def features_of(points: DataFrame, ids: DataFrame) -> DataFrame:
+        theirs, wanted = (frame.join(ids, "item_id", "left_semi") for frame in (events, items))
+        return features(points, theirs, wanted)
 
     plan = Plan(context, "item_features", recipe(context.step))
     points = as_points(items, "item_id", context.interval)
     base = plan.base()
     if base is None:
-        frame = features(points, events, follows)
+        frame = features(points, events, items)
     else:
         touched = touched_items(
             events,
@@ -44,8 +47,7 @@ def run(context: StageContext) -> StageResult:
             changed_users=base.changes.rows("users"),
             changed_follows=base.changes.rows("follows"),
         )
-        frame = carry_forward(
-            base.frame, points, touched, events, follows, "item_id", features, AGEING
-        )
+        ages = item_ages(points, items)
+        frame = carry_forward(base.frame, points, touched, "item_id", features_of, ages)
     plan.write_interval(frame)
     return snapshot_result(context, "item_features", "items", base)

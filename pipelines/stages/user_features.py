@@ -16,13 +16,13 @@ def run(context: StageContext) -> StageResult:
     from pipelines.stages.frames import as_points, snapshot_result
     from pipelines.stages.increments import Plan
     from transforms.carry import between, carry_forward, touched_users
-    from transforms.user_features import AGEING, user_features
+    from transforms.user_features import user_ages, user_features
 
     options = context.project.pipeline.features
     end = context.interval.end
     events, users, follows = (context.read(table) for table in ("events", "users", "follows"))
 
-    def features(points: DataFrame, events: DataFrame, follows: DataFrame) -> DataFrame:
+    def features(points: DataFrame, events: DataFrame) -> DataFrame:
         return user_features(
             points,
             between(events, "timestamp", end - options.history, end),
@@ -33,11 +33,14 @@ def run(context: StageContext) -> StageResult:
             interests=options.interests,
         )
 
+    def features_of(points: DataFrame, ids: DataFrame) -> DataFrame:
+        return features(points, events.join(ids, "user_id", "left_semi"))
+
     plan = Plan(context, "user_features", recipe(context.step))
     points = as_points(users, "user_id", context.interval)
     base = plan.base()
     if base is None:
-        frame = features(points, events, follows)
+        frame = features(points, events)
     else:
         touched = touched_users(
             events,
@@ -48,8 +51,7 @@ def run(context: StageContext) -> StageResult:
             changed_users=base.changes.rows("users"),
             changed_follows=base.changes.rows("follows"),
         )
-        frame = carry_forward(
-            base.frame, points, touched, events, follows, "user_id", features, AGEING
-        )
+        ages = user_ages(points, users)
+        frame = carry_forward(base.frame, points, touched, "user_id", features_of, ages)
     plan.write_interval(frame)
     return snapshot_result(context, "user_features", "users", base)

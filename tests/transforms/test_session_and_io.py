@@ -79,6 +79,14 @@ def test_replace_all_also_replaces_the_schema(spark, table, tmp_path):
     assert io.read(spark, tmp_path).columns == columns("follows")
 
 
+def test_an_interval_may_bring_a_new_column(spark, table, tmp_path):
+    io.replace_interval(edges(table, END, "old"), tmp_path, END, {})
+    later = edges(table, END + DAY, "new").selectExpr("*", "1 AS gained")
+    io.replace_interval(later, tmp_path, END + DAY, {})
+    rows = io.read(spark, tmp_path).select("source", "gained").collect()
+    assert sorted(map(tuple, rows), key=str) == [("new", 1), ("old", None)]
+
+
 def test_a_moment_without_zone_is_refused(table, tmp_path):
     with pytest.raises(ValueError) as error:
         io.replace_interval(edges(table, END), tmp_path, datetime(2026, 1, 2), {})
