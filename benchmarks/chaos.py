@@ -71,6 +71,7 @@ class Chaos:
         self._folder, self._seed, self.counts, self._save = folder, seed, counts, save
         self.partial_reads = self.reads = self.orphans = self.orphans_most = 0
         self.missed: list[str] = []
+        self.complete = False
         self.corrected = make_shop(folder / "corrected")
         self.corrected.run(LAST)
         correct(self.corrected)
@@ -289,6 +290,8 @@ def main() -> None:
         chaos.fixed_kills(MOMENTS[: options.moments])
         chaos.random_kills(options.kills)
         chaos.orders(options.orders)
+        chaos.complete = True
+        save(chaos)
     print(_page(chaos, options))
 
 
@@ -321,6 +324,8 @@ def _page(chaos: Chaos, options: argparse.Namespace) -> str:
         f"{chaos.orphans_most} each; they are never read, and `maintain` removes them.",
         "",
     ]
+    if not chaos.complete:
+        lines += ["The command was stopped before its end; this is what it had done by then.", ""]
     if chaos.missed:
         lines += [
             "Kills that landed at another moment than they were meant for, since it was over "
