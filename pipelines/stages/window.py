@@ -44,7 +44,8 @@ def find_window(context: StageContext) -> Window:
 
     It begins with the interval; or with the first moment that no run has validated, so that what is
     covered is one range without gaps; or, where new events of earlier intervals have been landed,
-    with the interval of the earliest of those that are not too late.
+    with the interval of the earliest of those that are not too late. A run of the same interval
+    takes the same window again, or a longer one.
     """
     from transforms import landing
 
@@ -55,10 +56,15 @@ def find_window(context: StageContext) -> Window:
     duplicates = dict(ingested.detail["duplicates"])
     landed = context.read("landed_events")
     covered = context.history.covered_until(mapping)
-    if covered is None:
+    before = context.history.last_success("validate", interval)
+    if before is not None and before.detail["mapping"] != mapping:
+        before = None
+    if covered is None or (before is not None and before.covers_start is None):
         events, duplicates["events"] = landing.between(landed, None, interval.end)
         return Window(None, events, None, 0, duplicates, mapping)
     start = min(covered, interval.start)
+    if before is not None and before.covers_start is not None:
+        start = min(start, before.covers_start)
     readers = _unvalidated(context, mapping)
     reach = interval.start - context.project.pipeline.sources.lateness
     new = landing.arrived_late(readers, start, interval.end, covered)

@@ -53,7 +53,7 @@ INSERT INTO "Log" (customer, sku, at, local, stars, shown, kind) VALUES
 def server() -> Iterator[tuple[int, Callable[[str], None]]]:
     """A server's port, and what runs statements there."""
     if not BINARIES:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        pytest.fail("PostgreSQL is not installed: apt-get install postgresql")
     # The server refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="postgres"))
