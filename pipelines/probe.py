@@ -76,15 +76,14 @@ def _examples(project: Project, runner: Runner, interval: Interval) -> pa.Table:
     import numpy as np
     import pyarrow.compute as pc
 
-    from transforms.schemas import column_types
-
     step = next(step for step in project.steps if step.name == "examples")
     if runner.history.last_success(step.name, interval) is None:
         raise StageError(
             f"The probe needs the examples of the interval that ends at {interval.end_text}.",
             next_command=project.command("run", interval, "--select", f"+{step.name}"),
         )
-    numbers = [name for name, kind in column_types("examples").items() if kind in _NUMBERS]
+    kinds = runner.lake.spark(runner.engines.spark, "examples").dtypes
+    numbers = [name for name, kind in kinds if kind in _NUMBERS]
     rows = runner.lake.arrow(
         "examples",
         columns=list(dict.fromkeys((*_NEEDED, *numbers))),
