@@ -55,7 +55,8 @@ def between(landed: DataFrame, start: datetime | None, end: datetime) -> tuple[D
         end: The first moment that does not count.
 
     Returns:
-        Rows of table `events`, and how many repetitions were left out.
+        Rows of table `events`, and how many repetitions were left out. With repetitions the rows
+        are kept in memory until `unpersist`.
     """
     inside = F.col("timestamp") < F.lit(end)
     if start is not None:
@@ -63,7 +64,8 @@ def between(landed: DataFrame, start: datetime | None, end: datetime) -> tuple[D
     found = landed.filter(inside).select(columns("events"))
     ids = found.agg(F.count("*"), F.count_distinct("event_id")).collect()[0]
     repeated = ids[0] - ids[1]
-    return (deduplicate(found, "events")[0] if repeated else found), repeated
+    # Kept, since checks and writes each read it: taking out repetitions costs a shuffle.
+    return (deduplicate(found, "events")[0].persist() if repeated else found), repeated
 
 
 def arrived_late(

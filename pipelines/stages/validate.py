@@ -52,6 +52,7 @@ def run(context: StageContext) -> StageResult:
             f"  Pages: {docs}/index.html"
         )
     digests = _publish(context, good, window)
+    window.events.unpersist()
     rows = {
         table: {
             "accepted": checked[table].rows - checked[table].rows_quarantined,
