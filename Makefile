@@ -18,8 +18,8 @@ run: setup  ## the demo pipeline, from nothing
 test: setup  ## the quick tests
 	@.venv/bin/python -m pytest
 
-test-all: setup  ## every test; needs the data sets that SEXTANT_SHARED_DATA names
-	@.venv/bin/python -m pytest -m ""
+test-all: test  ## every test; needs PostgreSQL and the data sets that SEXTANT_SHARED_DATA names
+	@.venv/bin/python -m pytest -m "slow or shared_data or system or browser" --durations=15
 
 check: setup  ## lint, types, layers, freshness of generated files
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -203,7 +203,9 @@ def test_one_user_who_does_nothing_in_the_test_cannot_be_judged(tmp_path: Path) 
     header, *rows = shop.events()
     test_start = int(END.timestamp()) - 2 * 24 * 3600
     early = [row for row in rows if row[0] == "u00" and int(row[2]) < test_start]
-    shop.write_events([header, *early])
+    # The source still lives: the user comes back to what they have met.
+    again = [*early[0][:2], str(int(END.timestamp()) - 3600), "5"]
+    shop.write_events([header, *early, again])
     done = shop.sextant("run", "shop", "--at", LAST, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith(
