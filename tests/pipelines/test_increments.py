@@ -115,7 +115,7 @@ SETS = ("features.history=30h", "features.training_window=54h", "features.sequen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 def test_interval_by_interval_equals_all_at_once(spark, tmp_path, seed):
     rng = random.Random(100 + seed)
     tables = random_world(seed)
