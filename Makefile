@@ -9,7 +9,7 @@ export UV_SYSTEM_CERTS := 1
 export SEXTANT_SHARED_DATA ?= ../shared/data
 UV := $(shell command -v uv 2>/dev/null || echo $(BOOT)/bin/uv)
 
-.PHONY: run test test-all check lock clean setup
+.PHONY: run test test-all test-chaos check lock clean setup
 .DEFAULT_GOAL := run
 
 run: setup  ## the demo pipeline, from nothing
@@ -20,6 +20,9 @@ test: setup  ## the quick tests
 
 test-all: test  ## every test; needs PostgreSQL and the data sets that SEXTANT_SHARED_DATA names
 	@.venv/bin/python -m pytest -m "slow or shared_data or system or browser" --durations=15
+
+test-chaos: setup  ## kills, random worlds and scale, at length
+	@.venv/bin/python -m pytest -m chaos
 
 check: setup  ## lint, types, layers, freshness of generated files
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

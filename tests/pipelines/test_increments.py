@@ -114,8 +114,8 @@ def equal_to_a_full_build(spark, tmp_path, world: StageWorld, tables, end, sets,
 SETS = ("features.history=30h", "features.training_window=54h", "features.sequence_length=5")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(3))
 def test_interval_by_interval_equals_all_at_once(spark, tmp_path, seed):
     rng = random.Random(100 + seed)
     tables = random_world(seed)

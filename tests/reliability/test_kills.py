@@ -14,7 +14,7 @@ from kills import Reader, run_and_kill, written_tables
 from lake_state import DATA_TABLES, RESULTS, orphans, rows_hash, state
 from shop_world import Shop, correct, make_shop
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.chaos
 
 LAST = "2026-03-13T00:00Z"
 DATA_KILLS = (

@@ -142,7 +142,7 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_memory_stays_flat_at_ten_times_the_events():
     """DE-27: within a fifth."""
     peaks = {}
