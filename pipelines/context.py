@@ -45,21 +45,28 @@ class StageResult:
 
 
 class Engines:
-    """Spark and Ray of one process: started when first needed, stopped together."""
+    """Spark and Ray of one process: started when first needed, stopped together.
+
+    A Spark session that ran before is used, and left to whoever started it.
+    """
 
     def __init__(self, project: Project, claims: Sequence[Claim]) -> None:
         self._project = project
         self._claims = claims
         self._spark: SparkSession | None = None
+        self._borrowed = False
 
     @property
     def spark(self) -> SparkSession:
         """The Spark session."""
         if self._spark is None:
+            from pyspark.sql import SparkSession
+
             from pipelines.bootstrap import delta_jars, java_home
             from transforms.session import spark_session
 
             os.environ["JAVA_HOME"] = str(java_home())
+            self._borrowed = SparkSession.getActiveSession() is not None
             options = self._project.pipeline.environment.spark
             jars = delta_jars()
             log = Path(self._project.location(".cache/logs")) / "spark.log"
@@ -78,9 +85,9 @@ class Engines:
 
     def stop(self) -> None:
         """Stop what was started."""
-        if self._spark is not None:
+        if self._spark is not None and not self._borrowed:
             self._spark.stop()
-            self._spark = None
+        self._spark = None
         if "ray" in sys.modules:
             import ray
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from shop_world import shared_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -16,14 +16,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The one Spark session of a test run, with Delta, on two cores."""
-    from pipelines.bootstrap import delta_jars, java_home
-    from transforms.session import spark_session
-
-    os.environ["JAVA_HOME"] = str(java_home())
-    session = spark_session(master="local[2]", memory="1g", settings={}, jars=delta_jars())
-    yield session
-    session.stop()
+    """The one Spark session of a test run."""
+    yield shared_spark()
+    shared_spark().stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from pipelines.project import Project
     from pipelines.runner import Runner
 
@@ -43,20 +48,58 @@ environment: {{spark: {{memory: 1g}}}}
 """
 
 
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@cache
+def shared_spark() -> SparkSession:
+    """The one Spark session of a test run, with Delta, on two cores."""
+    from pipelines.bootstrap import delta_jars, java_home
+    from transforms.session import spark_session
+
+    os.environ["JAVA_HOME"] = str(java_home())
+    # Compiling a query costs more than running it over a few rows; commands compile as usual.
+    interpreted = {
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    }
+    return spark_session(master="local[2]", memory="1g", settings=interpreted, jars=delta_jars())
+
+
 @dataclass(frozen=True)
 class Shop:
     """A project folder with its data."""
 
     root: Path
 
-    def sextant(
+    def sextant(self, *arguments: str, check: bool = True) -> Done:
+        """Run a command of the product in this folder and this process.
+
+        A tenth of the time of a process, most of which is Spark's start.
+        """
+        from pipelines.cli import main
+
+        shared_spark()
+        out, err = io.StringIO(), io.StringIO()
+        with chdir(self.root), redirect_stdout(out), redirect_stderr(err):
+            code = main(arguments)
+        done = Done(code, out.getvalue(), err.getvalue())
+        assert not check or code == 0, done.stdout + done.stderr
+        return done
+
+    def command(
         self,
         *arguments: str,
         check: bool = True,
         before: Callable[[], None] | None = None,
         **variables: str,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command of the product in this folder, as a user would.
+    ) -> Done:
+        """Run a command of the product in this folder as a user would, in a process of its own.
 
         Args:
             arguments: Of the command.
@@ -69,24 +112,20 @@ class Shop:
             cwd=self.root,
             capture_output=True,
             text=True,
-            timeout=1200,
+            timeout=600,
             env={**environment(), **variables},
             preexec_fn=before,
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
+        return Done(done.returncode, done.stdout, done.stderr)
 
     @contextmanager
     def runner(self, *sets: str) -> Iterator[Runner]:
-        """A runner in this process, which leaves Spark running for the next one.
-
-        A tenth of the time of a command, most of which is Spark's start.
-        """
+        """A runner in this process."""
         from pipelines.runner import Runner
 
-        runner = Runner(self.project(*sets), lambda line: None)
-        runner.engines.stop = lambda: None  # type: ignore[method-assign]
-        with runner:
+        shared_spark()
+        with Runner(self.project(*sets), lambda line: None) as runner:
             yield runner
 
     def run(self, at: str, select: str | None = None, *sets: str) -> tuple[str, ...]:
@@ -133,8 +172,6 @@ class Shop:
 
 def environment() -> dict[str, str]:
     """The environment of a command: ours, with the repository on the path."""
-    import os
-
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path}
 

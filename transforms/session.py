@@ -34,13 +34,7 @@ LOCAL_SETTINGS: dict[str, str] = {
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
-    # A short job never repays the optimising compiler and the parallel collector. Without that
-    # compiler Java reserves 48 MiB for compiled code; Spark's generated classes fill them within
-    # one run, and a JVM without room for code ends.
-    "spark.driver.extraJavaOptions": (
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC "
-        "-Duser.timezone=UTC"
-    ),
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Duser.timezone=UTC",
 }
 """Settings added for a `local[...]` master; together they make small jobs several times faster."""
 

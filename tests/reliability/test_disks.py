@@ -73,7 +73,7 @@ def test_a_closed_folder_is_named_before_anything_runs(
 ) -> None:
     closed(shop.root / folder)
     try:
-        done = shop.sextant("run", "shop", "--at", LAST, check=False, before=obey_modes)
+        done = shop.command("run", "shop", "--at", LAST, check=False, before=obey_modes)
     finally:
         opened(shop.root / folder)
     assert done.returncode == 1
@@ -90,7 +90,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(shop: Shop, tmp_path: 
     untouched = shop.copy(tmp_path / "untouched")
     untouched.run(LAST)
     # MLflow's store alone is larger than this.
-    done = shop.sextant("run", "shop", "--at", LAST, check=False, before=no_file_above(300_000))
+    done = shop.command("run", "shop", "--at", LAST, check=False, before=no_file_above(300_000))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "The model registry" in done.stderr

@@ -172,7 +172,7 @@ def test_every_zone_gives_the_same_tables(tmp_path: Path) -> None:
     found = {}
     for zone in ("America/Los_Angeles", "Asia/Kolkata"):
         shop = here.copy(tmp_path / zone.replace("/", "_"))
-        shop.sextant("run", "shop", "--at", LAST, "--select", select, TZ=zone)
+        shop.command("run", "shop", "--at", LAST, "--select", select, TZ=zone)
         found[zone] = state(shop, tables)
     here.run(LAST, select)
     expected = state(here, tables)
