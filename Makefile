@@ -6,7 +6,7 @@ UV_VERSION := 0.13.8
 BOOT := .cache/bootstrap
 # Behind a proxy with its own certificate authority uv finds no registry without the system's store.
 export UV_SYSTEM_CERTS := 1
-export SEXTANT_SHARED_DATA ?= ../shared/data
+export SEXTANT_SHARED_DATA ?= $(abspath ../shared/data)
 UV := $(shell command -v uv 2>/dev/null || echo $(BOOT)/bin/uv)
 
 .PHONY: run test test-all test-chaos check lock clean setup

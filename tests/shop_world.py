@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 
@@ -86,7 +87,9 @@ class Shop:
 
         shared_spark()
         out, err = io.StringIO(), io.StringIO()
-        with chdir(self.root), redirect_stdout(out), redirect_stderr(err):
+        # Messages name the command as the path finds it.
+        path = patch.dict(os.environ, PATH=environment()["PATH"])
+        with path, chdir(self.root), redirect_stdout(out), redirect_stderr(err):
             code = main(arguments)
         done = Done(code, out.getvalue(), err.getvalue())
         assert not check or code == 0, done.stdout + done.stderr

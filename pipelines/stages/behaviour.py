@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+    from pipelines.stages.increments import Base
 
 
 def run(context: StageContext) -> StageResult:
@@ -25,8 +26,7 @@ def run(context: StageContext) -> StageResult:
 
 
 def _users(context: StageContext) -> StageResult:
-    from pipelines.stages.frames import as_points, snapshot_result
-    from pipelines.stages.increments import Plan
+    from pipelines.stages.frames import as_points, write_snapshot
     from transforms.behaviour import user_behaviour
     from transforms.carry import between, carry_forward, touched_histories, touched_users
 
@@ -46,12 +46,7 @@ def _users(context: StageContext) -> StageResult:
     def behaviour_of(points: DataFrame, ids: DataFrame) -> DataFrame:
         return behaviour(points, events.join(ids, "user_id", "left_semi"))
 
-    plan = Plan(context, "user_behaviour", recipe(context.step))
-    points = as_points(users, "user_id", context.interval)
-    base = plan.base()
-    if base is None:
-        frame = behaviour(points, events)
-    else:
+    def carried(base: Base) -> DataFrame:
         touched = touched_users(
             events, None, base_end=base.end, end=end, history=options.history
         ).unionByName(
@@ -62,14 +57,16 @@ def _users(context: StageContext) -> StageResult:
                 changed_items=base.changes.rows("items", ("item_id", "duration_seconds")),
             )
         )
-        frame = carry_forward(base.frame, points, touched, "user_id", behaviour_of, points)
-    plan.write_interval(frame)
-    return snapshot_result(context, "user_behaviour", "users", base)
+        return carry_forward(base.frame, points, touched, "user_id", behaviour_of, points)
+
+    points = as_points(users, "user_id", context.interval)
+    return write_snapshot(
+        context, "user_behaviour", "users", anew=lambda: behaviour(points, events), carried=carried
+    )
 
 
 def _items(context: StageContext) -> StageResult:
-    from pipelines.stages.frames import as_points, snapshot_result
-    from pipelines.stages.increments import Plan
+    from pipelines.stages.frames import as_points, write_snapshot
     from transforms.behaviour import item_engagement
     from transforms.carry import between, carry_forward
 
@@ -78,15 +75,17 @@ def _items(context: StageContext) -> StageResult:
     def engagement_of(points: DataFrame, ids: DataFrame) -> DataFrame:
         return item_engagement(points, events.join(ids, "item_id", "left_semi"))
 
-    plan = Plan(context, "item_engagement", recipe(context.step))
-    points = as_points(items, "item_id", context.interval)
-    base = plan.base()
-    if base is None:
-        frame = item_engagement(points, events)
-    else:
+    def carried(base: Base) -> DataFrame:
         touched = between(events, "timestamp", base.end, context.interval.end).select("item_id")
-        frame = carry_forward(
+        return carry_forward(
             base.frame, points, touched.distinct(), "item_id", engagement_of, points
         )
-    plan.write_interval(frame)
-    return snapshot_result(context, "item_engagement", "items", base)
+
+    points = as_points(items, "item_id", context.interval)
+    return write_snapshot(
+        context,
+        "item_engagement",
+        "items",
+        anew=lambda: item_engagement(points, events),
+        carried=carried,
+    )

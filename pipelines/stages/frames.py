@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import ContractError
 from pipelines.intervals import Interval
@@ -55,10 +57,35 @@ def write_feature_table(
 
     rows = frame.drop("as_of").withColumn("interval_end", F.lit(context.interval.end))
     context.write_interval(table, rows)
-    return snapshot_result(context, table, noun, None)
+    return _result(context, table, noun, None)
 
 
-def snapshot_result(context: StageContext, table: str, noun: str, base: Base | None) -> StageResult:
+def write_snapshot(
+    context: StageContext,
+    table: str,
+    noun: str,
+    *,
+    anew: Callable[[], DataFrame],
+    carried: Callable[[Base], DataFrame],
+) -> StageResult:
+    """Replace the interval of a feature table, going on from an earlier one where one still holds.
+
+    Args:
+        context: Of the stage.
+        table: The table.
+        noun: What its rows are.
+        anew: Makes all rows from the base tables.
+        carried: Makes the same rows from an earlier interval.
+    """
+    from pipelines.stages.increments import Plan
+
+    plan = Plan(context, table, recipe(context.step))
+    base = plan.base()
+    plan.write_interval(anew() if base is None else carried(base))
+    return _result(context, table, noun, base)
+
+
+def _result(context: StageContext, table: str, noun: str, base: Base | None) -> StageResult:
     """Hold the interval of a feature table that was written to its contract, and tell of it."""
     from pyspark.sql import functions as F
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from pipelines.stages.increments import Base
+
 
 def run(context: StageContext) -> StageResult:
     """Replace the interval of ``item_features``, from an earlier one where one still holds."""
-    from pipelines.stages.frames import as_points, snapshot_result
-    from pipelines.stages.increments import Plan
+    from pipelines.stages.frames import as_points, write_snapshot
     from transforms.carry import carry_forward, touched_items
     from transforms.item_features import item_ages, item_features
 
@@ -31,12 +31,7 @@ def run(context: StageContext) -> StageResult:
         theirs, wanted = (frame.join(ids, "item_id", "left_semi") for frame in (events, items))
         return features(points, theirs, wanted)
 
-    plan = Plan(context, "item_features", recipe(context.step))
-    points = as_points(items, "item_id", context.interval)
-    base = plan.base()
-    if base is None:
-        frame = features(points, events, items)
-    else:
+    def carried(base: Base) -> DataFrame:
         touched = touched_items(
             events,
             items,
@@ -48,6 +43,13 @@ def run(context: StageContext) -> StageResult:
             changed_follows=base.changes.rows("follows"),
         )
         ages = item_ages(points, items)
-        frame = carry_forward(base.frame, points, touched, "item_id", features_of, ages)
-    plan.write_interval(frame)
-    return snapshot_result(context, "item_features", "items", base)
+        return carry_forward(base.frame, points, touched, "item_id", features_of, ages)
+
+    points = as_points(items, "item_id", context.interval)
+    return write_snapshot(
+        context,
+        "item_features",
+        "items",
+        anew=lambda: features(points, events, items),
+        carried=carried,
+    )

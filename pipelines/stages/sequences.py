@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from pipelines.stages.increments import Base
+
 
 def run(context: StageContext) -> StageResult:
     """Replace the interval of ``sequences``, from an earlier one where one still holds."""
-    from pipelines.stages.frames import label_rule, snapshot_result
-    from pipelines.stages.increments import Plan
+    from pipelines.stages.frames import label_rule, write_snapshot
     from transforms.carry import carry_histories, touched_histories
     from transforms.sequences import sequences
 
@@ -30,13 +30,11 @@ def run(context: StageContext) -> StageResult:
             rule=label_rule(context),
         )
 
-    plan = Plan(context, "sequences", recipe(context.step))
-    base = plan.base()
-    if base is None:
-        frame = histories(events)
-    else:
+    def carried(base: Base) -> DataFrame:
         durations = base.changes.rows("items", ("item_id", "duration_seconds"))
         touched = touched_histories(events, base_end=base.end, end=end, changed_items=durations)
-        frame = carry_histories(base.frame, touched, events, histories, end)
-    plan.write_interval(frame)
-    return snapshot_result(context, "sequences", "histories", base)
+        return carry_histories(base.frame, touched, events, histories, end)
+
+    return write_snapshot(
+        context, "sequences", "histories", anew=lambda: histories(events), carried=carried
+    )

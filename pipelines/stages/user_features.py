@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.built import recipe
 from pipelines.context import StageContext, StageResult
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from pipelines.stages.increments import Base
+
 
 def run(context: StageContext) -> StageResult:
     """Replace the interval of ``user_features``, from an earlier one where one still holds."""
-    from pipelines.stages.frames import as_points, snapshot_result
-    from pipelines.stages.increments import Plan
+    from pipelines.stages.frames import as_points, write_snapshot
     from transforms.carry import between, carry_forward, touched_users
     from transforms.user_features import user_ages, user_features
 
@@ -36,12 +36,7 @@ def run(context: StageContext) -> StageResult:
     def features_of(points: DataFrame, ids: DataFrame) -> DataFrame:
         return features(points, events.join(ids, "user_id", "left_semi"))
 
-    plan = Plan(context, "user_features", recipe(context.step))
-    points = as_points(users, "user_id", context.interval)
-    base = plan.base()
-    if base is None:
-        frame = features(points, events)
-    else:
+    def carried(base: Base) -> DataFrame:
         touched = touched_users(
             events,
             follows,
@@ -52,6 +47,9 @@ def run(context: StageContext) -> StageResult:
             changed_follows=base.changes.rows("follows"),
         )
         ages = user_ages(points, users)
-        frame = carry_forward(base.frame, points, touched, "user_id", features_of, ages)
-    plan.write_interval(frame)
-    return snapshot_result(context, "user_features", "users", base)
+        return carry_forward(base.frame, points, touched, "user_id", features_of, ages)
+
+    points = as_points(users, "user_id", context.interval)
+    return write_snapshot(
+        context, "user_features", "users", anew=lambda: features(points, events), carried=carried
+    )

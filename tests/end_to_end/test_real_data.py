@@ -13,7 +13,9 @@ from shop_world import REPOSITORY, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
 
-SHARED = Path(os.environ.get("SEXTANT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+SHARED = Path(
+    os.environ.get("SEXTANT_SHARED_DATA", REPOSITORY.parent / "shared" / "data")
+).resolve()
 
 # Pipeline, variable, folder, interval, and rows of its tables, counted from the files by hand:
 # events before the interval's end, less exact repetitions; users and items of the whole source.

@@ -13,7 +13,7 @@ from transforms.probe import Log, column_leaks
 
 pytestmark = pytest.mark.shared_data
 
-DATA = Path(os.environ.get("SEXTANT_SHARED_DATA", ""))
+DATA = Path(os.environ.get("SEXTANT_SHARED_DATA", "")).resolve()
 
 
 def log_of(ids, index, others, times, positives, noun, *, all_known):
