@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from pipelines.bootstrap import delta_jars, java_home
 from pipelines.context import StageContext
-from pipelines.graph import FEATURE_STEPS, Step
+from pipelines.graph import Step
 from pipelines.intervals import Interval
 from pipelines.lake import Lake
 from pipelines.memory import PeakMemory
@@ -195,16 +195,16 @@ class Bench:
             schema = to_arrow_schema(_schema(table), timezone="UTC")
             self.lake.replace_all(table, pa.Table.from_pylist(rows, schema=schema), {})
 
-    def step(self, name: str) -> Step:
-        """A step of the demo pipeline."""
-        [found] = [step for step in self.project.steps if step.name == name]
-        return found
+    @property
+    def steps(self) -> list[Step]:
+        """The feature stages of the demo pipeline."""
+        return [step for step in self.project.steps if step.group == "features"]
 
     def run(self, lake: Lake, end: datetime, label: str) -> dict[str, float]:
         """Run all feature stages; returns the seconds of each."""
         seconds = {}
-        for name in FEATURE_STEPS:
-            step = self.step(name)
+        for step in self.steps:
+            name = step.name
             context = StageContext(
                 self.project,
                 step,
@@ -262,11 +262,11 @@ def main() -> int:
         other = bench.copy(Path(folder) / "two")
         full = bench.run(other, _NEXT, "rebuild")
         equal = {
-            name: all(
+            step.name: all(
                 bench.digest(bench.lake, table) == bench.digest(other, table)
-                for table in bench.step(name).writes
+                for table in step.writes
             )
-            for name in FEATURE_STEPS
+            for step in bench.steps
         }
         bench.spark.stop()
     ratio = sum(more.values()) / sum(full.values())
@@ -290,7 +290,7 @@ def _section(
     rows = "\n".join(
         f"| `{table}` | {full[table]:.1f} | {more[table]:.1f} | {more[table] / full[table]:.3f} | "
         f"{'equal' if equal[table] else 'DIFFERENT'} |"
-        for table in FEATURE_STEPS
+        for table in full
     )
     log = Log(options.events, options.seed)
     command = " ".join(["python -m benchmarks.incremental", *sys.argv[1:]])

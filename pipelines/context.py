@@ -77,11 +77,16 @@ class Engines:
                     settings=options.settings,
                     jars=jars,
                 )
+            for claim in self._claims:
+                self.show(claim)
+        return self._spark
+
+    def show(self, claim: Claim) -> None:
+        """Tell a claim of the processes that could still write if this one were killed."""
+        if self._spark is not None:
             gateway = self._spark.sparkContext._gateway
             assert gateway is not None, "a session has its gateway"
-            for claim in self._claims:
-                claim.note_child(gateway.proc.pid)
-        return self._spark
+            claim.note_child(gateway.proc.pid)
 
     def stop(self) -> None:
         """Stop what was started."""

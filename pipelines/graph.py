@@ -48,15 +48,6 @@ class Step:
 
 
 SOURCE_TABLES = ("events", "items", "users", "follows")
-FEATURE_STEPS = (
-    "user_features",
-    "item_features",
-    "behaviour",
-    "modalities",
-    "sequences",
-    "graph_edges",
-    "examples",
-)
 
 
 def build_steps(

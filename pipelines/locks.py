@@ -91,27 +91,36 @@ def hold(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _acquire(path, wait_seconds, lease)
-    ended = threading.Event()
     try:
         _await_orphans(_content(handle))
         _write(handle, {"holder": holder, "pid": os.getpid(), "children": []})
-        if lease is not None:
-            signs = threading.Thread(
-                target=_show_life, args=(handle, lease / _SIGNS_PER_LEASE, ended), daemon=True
-            )
-            signs.start()
-        yield Claim(path, holder, handle)
-        _write(handle, {})
+        with _signs_of_life(handle, lease):
+            try:
+                yield Claim(path, holder, handle)
+            finally:
+                _write(handle, {})
     finally:
-        ended.set()
-        if lease is not None:
-            signs.join()
         os.close(handle)  # lets go of the lock
 
 
-def _show_life(handle: int, every: float, ended: threading.Event) -> None:
-    while not ended.wait(every):
-        os.utime(handle)
+@contextmanager
+def _signs_of_life(handle: int, lease: float | None) -> Iterator[None]:
+    if lease is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def show() -> None:
+        while not ended.wait(lease / _SIGNS_PER_LEASE):
+            os.utime(handle)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _acquire(path: Path, wait_seconds: float, lease: float | None) -> int:

@@ -12,8 +12,8 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,7 +134,9 @@ class Runner:
         Raises:
             SextantError: The first failure, with the command that resumes the run.
         """
-        self._hold("run", f"the run of {interval}")
+        require_writable(self._folders())
+        if not self._claims:
+            self._held.enter_context(self._holding("run", f"the run of {interval}"))
         planner = self.planner(interval)
         ran: list[str] = []
         skipped: list[str] = []
@@ -148,7 +150,8 @@ class Runner:
                 self._progress(f"{label} up to date")
                 continue
             self._progress(f"{label} {step.summary} ...")
-            run = self._execute(step, interval, decision)
+            with self._holding(f"stage {step.name}", f"the run of {interval}"):
+                run = self._execute(step, interval, decision)
             ran.append(step.name)
             seconds[step.name] = run.seconds
             self._progress(f"{'':>{len(label)}} {run.message}  ({run.seconds:.1f} s)")
@@ -160,7 +163,7 @@ class Runner:
         Raises:
             StageError: When a step that it needs has not succeeded for the interval.
         """
-        self._hold(f"stage {step.name}", f"stage {step.name} of {interval}")
+        require_writable(self._folders())
         missing = [n for n in step.needs if self.history.last_success(n, interval) is None]
         if missing:
             raise StageError(
@@ -170,19 +173,29 @@ class Runner:
             )
         self._progress(f"{step.name}: {step.summary} ...")
         planner = self.planner(interval)
-        run = self._execute(step, interval, planner.decide(step))
+        with self._holding(f"stage {step.name}", f"stage {step.name} of {interval}"):
+            run = self._execute(step, interval, planner.decide(step))
         self._progress(f"{step.name}: {run.message}  ({run.seconds:.1f} s)")
         return run
 
-    def _hold(self, what: str, holder: str) -> None:
+    @contextmanager
+    def _holding(self, what: str, holder: str) -> Iterator[None]:
+        """Be the only one on this machine who does something to the lake, and prove it at commits.
+
+        A run holds a lock of its own, and as each stage the stage's; so runs, and tasks that run
+        single stages, keep out of each other's way.
+        """
         folder = self.lake.folder
-        require_writable(self._folders())
         if folder is None:
+            yield
             return
-        lock = folder / ".locks" / f"{what}.lock"
-        if all(claim.path != lock for claim in self._claims):
-            claim = self._held.enter_context(hold(lock, holder, lease=lease_seconds()))
+        with hold(folder / ".locks" / f"{what}.lock", holder, lease=lease_seconds()) as claim:
             self._claims.append(claim)
+            self.engines.show(claim)
+            try:
+                yield
+            finally:
+                self._claims.remove(claim)
 
     def _folders(self) -> dict[str, Path]:
         """Every local folder that a run writes to, by the option that names it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from lake_state import DATA_TABLES, rows_hash, state
 from shop_world import Shop, correct, environment, make_shop
+
+from pipelines.locks import hold
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +124,17 @@ def test_the_second_of_two_runs_at_once_ends_and_says_who_holds_it(shop: Shop) -
     )
     first.communicate(timeout=300)
     assert first.returncode == 0
+
+
+def test_a_run_keeps_out_of_the_way_of_a_task_that_runs_one_stage(shop: Shop) -> None:
+    correct(shop)
+    with hold(shop.lake / ".locks" / "stage ingest.lock", "stage ingest of an Airflow task"):
+        done = shop.sextant("run", "shop", check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        f"stage ingest is held by stage ingest of an Airflow task (process {os.getpid()}).\n"
+        "  Nothing was changed. Wait for it to end, then run the same command again.\n"
+    )
 
 
 def test_recommend_shows_titles_and_serves_strangers(finished: Shop) -> None:
