@@ -192,7 +192,7 @@ def _examples(task: Task) -> str:
     )
     return f"""
     WITH known AS (
-        SELECT e.*, CASE WHEN i.duration_seconds > 0
+        SELECT e.*, CASE WHEN i.duration_seconds > 0 AND e.watch_seconds IS NOT NULL
             THEN least(greatest(e.watch_seconds / i.duration_seconds, 0.0), 1.0) END AS watch_share
         FROM (SELECT * FROM events
               WHERE us >= {end - task.training_window_days * DAY}) e
