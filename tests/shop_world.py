@@ -69,7 +69,7 @@ def shared_spark() -> SparkSession:
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     }
-    return spark_session(master="local[2]", memory="1g", settings=interpreted, jars=delta_jars())
+    return spark_session(master="local[2]", memory="1500m", settings=interpreted, jars=delta_jars())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ COMMON_SETTINGS: dict[str, str] = {
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     # Rows that lie together by user need no exchange to be joined by user and moment.
     "spark.sql.requireAllClusterKeysForCoPartition": "false",
+    # What a long backfill would otherwise pile up in the driver: snapshots of tables, old plans.
+    "spark.databricks.delta.delta.log.cacheSize": "32",
+    "spark.sql.ui.retainedExecutions": "5",
+    "spark.ui.retainedJobs": "20",
+    "spark.ui.retainedStages": "20",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }
