@@ -72,6 +72,22 @@ def shared_spark() -> SparkSession:
     return spark_session(master="local[2]", memory="1500m", settings=interpreted, jars=delta_jars())
 
 
+def sextant(root: Path, *arguments: str, **variables: str) -> Done:
+    """Run a command of the product in a folder and this process.
+
+    A tenth of the time of a process, most of which is Spark's start.
+    """
+    from pipelines.cli import main
+
+    shared_spark()
+    out, err = io.StringIO(), io.StringIO()
+    # Messages name the command as the path finds it.
+    around = patch.dict(os.environ, PATH=environment()["PATH"], **variables)
+    with around, chdir(root), redirect_stdout(out), redirect_stderr(err):
+        code = main(arguments)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
 @dataclass(frozen=True)
 class Shop:
     """A project folder with its data."""
@@ -79,20 +95,9 @@ class Shop:
     root: Path
 
     def sextant(self, *arguments: str, check: bool = True) -> Done:
-        """Run a command of the product in this folder and this process.
-
-        A tenth of the time of a process, most of which is Spark's start.
-        """
-        from pipelines.cli import main
-
-        shared_spark()
-        out, err = io.StringIO(), io.StringIO()
-        # Messages name the command as the path finds it.
-        path = patch.dict(os.environ, PATH=environment()["PATH"])
-        with path, chdir(self.root), redirect_stdout(out), redirect_stderr(err):
-            code = main(arguments)
-        done = Done(code, out.getvalue(), err.getvalue())
-        assert not check or code == 0, done.stdout + done.stderr
+        """Run a command of the product in this folder and this process."""
+        done = sextant(self.root, *arguments)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     def command(

@@ -107,7 +107,7 @@ def test_two_workers_make_the_tables_of_one_process(
     shop = make_shop(tmp_path / "shop")
     own = ["--set", "environment.lake=lake-of-cluster", "--env", "standalone"]
     select = ["run", "shop", "--at", AT, "--select", "+features"]
-    shop.command(*select)
+    shop.sextant(*select)
     shop.command(*select, *own)
     workers = [len(list((tmp_path / "spark-work").glob(f"app-*/{number}"))) for number in (0, 1)]
     assert workers == [1, 1], "each worker ran one executor"

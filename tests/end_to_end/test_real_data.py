@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
-from shop_world import REPOSITORY, environment
+from shop_world import REPOSITORY, sextant
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
 
@@ -50,13 +48,11 @@ CASES = [
 def test_an_example_pipeline_reads_its_data(
     tmp_path: Path, pipeline: str, variable: str, folder: str, at: str, rows: dict[str, int]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "run", pipeline, "--at", at,
-         "--select", "+features", "--set", f"environment.lake={tmp_path / 'lake'}",
-         "--set", f"environment.reports={tmp_path / 'reports'}"],
-        cwd=REPOSITORY,
-        env={**environment(), variable: str(SHARED / folder)},
-        capture_output=True, text=True, timeout=900,
+    done = sextant(
+        REPOSITORY, "run", pipeline, "--at", at,
+        "--select", "+features", "--set", f"environment.lake={tmp_path / 'lake'}",
+        "--set", f"environment.reports={tmp_path / 'reports'}",
+        **{variable: str(SHARED / folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lake = tmp_path / "lake" / pipeline
