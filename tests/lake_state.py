@@ -15,17 +15,18 @@ from pathlib import Path
 
 from shop_world import Shop
 
-DATA_TABLES = (
-    "events",
-    "items",
-    "users",
-    "follows",
+SNAPSHOTS = (
     "user_features",
     "item_features",
+    "user_behaviour",
+    "item_engagement",
+    "item_modalities",
     "sequences",
     "graph_edges",
-    "examples",
 )
+"""Feature tables with a whole state for each interval."""
+
+DATA_TABLES = ("events", "items", "users", "follows", *SNAPSHOTS, "examples")
 """Tables of the data half: sources and features."""
 
 RESULTS = (*DATA_TABLES, "evaluations", "metrics", "candidates", "similar_items")
