@@ -52,7 +52,7 @@ def test_a_suspended_run_that_wakes_after_its_lease_writes_nothing_more(tmp_path
     shop.run(LAST, "+features")
     correct(shop)
     first = start(
-        shop, "run", "shop", "--at", LAST, "--select", "+features", SEXTANT_LEASE_SECONDS="2"
+        shop, "run", "shop", "--at", LAST, "--select", "+sequences", SEXTANT_LEASE_SECONDS="2"
     )
     assert first.stderr is not None
     for line in first.stderr:
@@ -60,7 +60,7 @@ def test_a_suspended_run_that_wakes_after_its_lease_writes_nothing_more(tmp_path
             break
     os.killpg(first.pid, signal.SIGSTOP)
     time.sleep(3)
-    shop.command("run", "shop", "--at", LAST, "--select", "+features", SEXTANT_LEASE_SECONDS="2")
+    shop.command("run", "shop", "--at", LAST, "--select", "+sequences", SEXTANT_LEASE_SECONDS="2")
     found, at = state(shop, DATA_TABLES), version(shop, "events")
     os.killpg(first.pid, signal.SIGCONT)
     _, said = first.communicate(timeout=300)
