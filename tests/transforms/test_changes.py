@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
+import pytest
+
 from transforms.carry import touched_histories, touched_items, touched_users
 from transforms.changes import changed_rows, first_changed_hour, first_event_of, first_since
 from transforms.interactions import LabelRule, interactions, strengths
+
+pytestmark = pytest.mark.slow
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)

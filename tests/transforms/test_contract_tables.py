@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 1, 6, 12, tzinfo=UTC)
 START = END - timedelta(hours=6)
 HOUR = timedelta(hours=1)

@@ -17,6 +17,8 @@ from transforms.schemas import EMBEDDING_WIDTHS, EVENT_TYPES, struct
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "data_contracts"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 END = datetime(2026, 1, 6, tzinfo=UTC)

@@ -12,6 +12,8 @@ from transforms.item_features import item_features
 from transforms.schemas import columns
 from transforms.user_features import user_features
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 US = timedelta(microseconds=1)

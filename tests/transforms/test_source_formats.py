@@ -24,6 +24,8 @@ from transforms.sources import (
     reading,
 )
 
+pytestmark = pytest.mark.slow
+
 NESTED = [
     {"id": "007", "user": {"id": 9007199254740993, "flags": {"vip": True}}, "tags": ["a", "b"]},
     {"id": 1.10, "user": None, "note": "é"},
