@@ -1,11 +1,10 @@
-"""The price of contracts: seconds of the stage `validate` with and without its checks.
+"""The price of contracts: seconds of the stage `validate` with its contracts and without rules.
 
-The stage is rebuilt from the product's own parts: read staged events, items and users, hold them
-against `data_contracts/`, then hash and write the good rows and the quarantine. Without checks it
-does all but the holding. Beside it stands Great Expectations as it is usually run, on the same
-rules and the same rows: each rule by itself, results in its BASIC format.
+Both run the product's own stage over the same landed interval of the demo: the first of a lake,
+which takes in four weeks at once. Beside them stands Great Expectations as it is usually run, on
+the same rules and the same rows: each rule by itself, results in its BASIC format.
 
-    python -m benchmarks.contracts --rows 1000000 --report docs/results/contracts.md
+    python -m benchmarks.contracts --report docs/results/contracts.md
 """
 
 from __future__ import annotations
@@ -18,54 +17,33 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import reduce
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import psutil
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import to_arrow_schema
 
 from benchmarks.rule_by_rule import rule_by_rule
 from pipelines.bootstrap import delta_jars, java_home
-from pipelines.contract import load_contract
-from transforms.contracts import Contract, Rule, check
-from transforms.digest import rows_digest
-from transforms.io import replace_all, replace_interval, replace_range
-from transforms.schemas import struct
+from pipelines.graph import SOURCE_TABLES, select
+from pipelines.project import Project
+from pipelines.runner import Runner
+from transforms.contracts import Contract, Rule
 from transforms.session import spark_session
 
 ROOT = Path(__file__).resolve().parents[1]
-END = datetime(2026, 2, 1, tzinfo=UTC)
-START = END - timedelta(hours=6)
-TABLES = ("users", "items", "events")
-_BUDGET = 0.25
-_FILES = 4
+BUDGET = 0.25
+NO_RULES = "table: {table}\nallow_empty: true\n"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of the clock and of the processors."""
+    """What a run of the stage takes."""
 
     wall: float
+    """Seconds of the clock."""
     cpu: float
-
-    def __str__(self) -> str:
-        return f"{self.wall:.2f} s ({self.cpu:.2f} s of processors)"
-
-
-@dataclass(frozen=True)
-class Round:
-    """One stage without checks and one with them; `checks` are seconds until all is decided."""
-
-    without: Cost
-    whole: Cost
-    checks: float
+    """Seconds of the processors, Spark's included."""
 
 
 def main() -> int:
@@ -75,156 +53,88 @@ def main() -> int:
     os.environ["JAVA_HOME"] = str(java_home())
     spark = spark_session(memory=options.memory, jars=delta_jars())
     try:
-        _stage_tables(folder, options.rows, options.bad)
-        contracts = {table: _contract(table) for table in TABLES}
-        spark.read.format("delta").load(str(folder / "staged_users")).count()  # Spark is warm
-        rounds: list[Round] = []
+        sets = (f"sources.demo.users={options.users}", f"sources.demo.items={options.items}")
+        stages = {name: _Stage(folder / name, name == "with", sets) for name in ("without", "with")}
+        for stage in stages.values():
+            stage.land()
+        costs: dict[str, list[Cost]] = {name: [] for name in stages}
         for number in range(options.repetitions + 1):
-            timing: dict[str, float] = {}
-            found = Round(
-                _cost(lambda: _stage(spark, folder, None)),
-                _cost(lambda timing=timing: _stage(spark, folder, contracts, timing)),
-                timing["checks"],
-            )
-            if number or not options.repetitions:  # the first round compiles
-                rounds.append(found)
-            print(f"round {number}: {found.without} without, {found.whole} with", flush=True)
-        single = _single_rules(spark, folder, contracts) if options.rule_by_rule else []
-        text = _report(options, rounds, single)
+            for name, stage in stages.items():
+                cost = stage.validate()
+                print(
+                    f"round {number}, {name}: {cost.wall:.2f} s, {cost.cpu:.2f} s CPU", flush=True
+                )
+                if number:  # the first round compiles
+                    costs[name].append(cost)
+        single = stages["with"].rule_by_rule(spark)
+        rows = {
+            table: spark.read.format("delta").load(stages["with"].table(table)).count()
+            for table in SOURCE_TABLES
+        }
+        text = _report(options, rows, costs, single)
         print(text)
         if options.report:
-            options.report.parent.mkdir(parents=True, exist_ok=True)
             options.report.write_text(text, encoding="utf-8")
     finally:
         spark.stop()
         shutil.rmtree(folder)
-    return 0 if _share(rounds, "cpu") <= _BUDGET else 1
+    return 0 if _share(costs, "cpu") <= BUDGET else 1
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000, help="events (default: %(default)s)")
-    parser.add_argument("--bad", type=float, default=0.0, help="share of events with a fault")
-    parser.add_argument("--repetitions", type=int, default=3, help="rounds after a first one")
-    parser.add_argument("--memory", default="2g", help="heap of Spark (default: %(default)s)")
-    parser.add_argument("--rule-by-rule", action="store_true", help="also time each rule in GX")
-    parser.add_argument("--report", type=Path, help="write the figures here, as Markdown")
-    return parser.parse_args()
+class _Stage:
+    """The stage `validate` of a demo project in a folder of its own.
 
+    Args:
+        folder: Where the project lies.
+        ruled: Whether its contracts have rules.
+        sets: Options over those of the demo.
+    """
 
-def _stage_tables(folder: Path, rows: int, bad: float) -> None:
-    """Writes staged tables: events of thirty days over a catalogue of a twentieth as many items."""
-    import deltalake
+    def __init__(self, folder: Path, ruled: bool, sets: tuple[str, ...]) -> None:
+        for name in ("configs", "data_contracts"):
+            shutil.copytree(ROOT / name, folder / name)
+        if not ruled:
+            for table in SOURCE_TABLES:
+                file = folder / "data_contracts" / f"{table}.yaml"
+                file.write_text(NO_RULES.format(table=table))
+        self._lake, self._landed = folder / "lake", folder / "landed"
+        self._project = Project.load("demo", root=folder, sets=sets)
 
-    rng = np.random.default_rng(7)
-    others = max(rows // 20, 10)
-    tables: dict[str, dict[str, Any]] = {
-        "users": {
-            "user_id": np.char.add("u", np.arange(others).astype(str)),
-            "trust_score": rng.random(others),
-        },
-        "items": {
-            "item_id": np.char.add("i", np.arange(others).astype(str)),
-            "duration_seconds": rng.exponential(60.0, others),
-            "categories": [["music"]] * others,
-        },
-    }
-    watch = rng.exponential(30.0, rows)
-    watch[rng.random(rows) < bad] = -1.0
-    age = (rng.random(rows) * 30 * 86_400_000_000).astype(np.int64)
-    end = int(END.timestamp() * 1e6)
-    tables["events"] = {
-        "event_id": np.char.add("event-", np.arange(rows).astype(str)),
-        "user_id": np.char.add("u", rng.integers(0, others, rows).astype(str)),
-        "item_id": np.char.add("i", rng.integers(0, others, rows).astype(str)),
-        "event_type": rng.choice(["impression", "view", "click", "like"], rows),
-        "value": np.where(rng.random(rows) < 0.5, np.nan, 1.0),
-        "watch_seconds": watch,
-        "position": rng.integers(0, 50, rows).astype(np.int32),
-        "device": rng.choice(["phone", "tv"], rows),
-        "timestamp": (end - 1 - age).astype("datetime64[us]"),
-    }
-    for name, columns in tables.items():
-        schema = to_arrow_schema(struct(name), timezone="UTC")
-        count = len(next(iter(columns.values())))
-        arrays = [
-            pa.array(columns[field.name], from_pandas=True).cast(field.type)
-            if field.name in columns
-            else pa.nulls(count, field.type)
-            for field in schema
-        ]
-        table = pa.table(arrays, schema=schema)
-        # As many files as a stage of Spark would leave.
-        part = -(-count // _FILES)
-        for start in range(0, count, part):
-            piece = table.slice(start, part)
-            deltalake.write_deltalake(str(folder / f"staged_{name}"), piece, mode="append")
+    def land(self) -> None:
+        """Run what comes before the stage."""
+        self._run("ingest")
+        shutil.copytree(self._lake, self._landed)
 
+    def validate(self) -> Cost:
+        """Run the stage as if for the first time."""
+        shutil.rmtree(self._lake)
+        shutil.copytree(self._landed, self._lake)
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        self._run("validate")
+        return Cost(time.perf_counter() - wall, _cpu_seconds() - cpu)
 
-def _contract(table: str) -> Contract:
-    loaded = load_contract(ROOT / "data_contracts" / f"{table}.yaml")
-    rules = tuple(Rule(**rule.plain()) for rule in loaded.rules)
-    return Contract(table, loaded.allow_empty, rules)
+    def table(self, name: str) -> str:
+        """Path of a table."""
+        return str(self._lake / "demo" / name)
 
-
-def _stage(
-    spark: SparkSession,
-    folder: Path,
-    contracts: dict[str, Contract] | None,
-    timing: dict[str, float] | None = None,
-) -> None:
-    """Does the work of the stage; the seconds of `check` alone go into `timing`."""
-    good: dict[str, DataFrame] = {}
-    results = []
-    start = time.perf_counter()
-    for table in TABLES:
-        frame = spark.read.format("delta").load(str(folder / f"staged_{table}"))
-        if contracts is not None:
-            result = check(
-                frame,
-                contracts[table],
-                interval_end=END,
-                references=good,
-                source_columns=(),
-            )
-            assert not result.blocked, result.findings
-            results.append(result)
-            frame = result.good
-        good[table] = frame
-    if timing is not None:
-        timing["checks"] = time.perf_counter() - start
-    rejects = spark.createDataFrame(
-        [], "table string, row string, rule string, interval_end timestamp"
-    )
-    aside = reduce(DataFrame.unionByName, [rejects, *[result.quarantined for result in results]])
-    replace_interval(aside, folder / "quarantine", END, {})
-    for table, frame in good.items():
-        rows_digest(frame)
-        if table == "events":
-            replace_range(frame, folder / table, "timestamp", None, END, {})
-        else:
-            rows_digest(frame)  # once more for the rows before the interval's end
-            replace_all(frame, folder / table, {})
-
-
-def _single_rules(
-    spark: SparkSession, folder: Path, contracts: dict[str, Contract]
-) -> list[tuple[str, float]]:
-    """Seconds of each rule on events by Great Expectations alone, in the contract's order."""
-    frames = {t: spark.read.format("delta").load(str(folder / f"staged_{t}")) for t in TABLES}
-    found: list[tuple[str, float]] = []
-    start = time.perf_counter()
-    for rule, _ in rule_by_rule(frames["events"], contracts["events"], END, frames):
-        found.append((rule.label, time.perf_counter() - start))
+    def rule_by_rule(self, spark) -> list[tuple[str, float]]:
+        """Seconds of each rule on events by Great Expectations alone, in the contract's order."""
+        frames = {name: spark.read.format("delta").load(self.table(name)) for name in SOURCE_TABLES}
+        (loaded,) = self._project.contracts["events"]
+        contract = Contract("events", False, tuple(Rule(**rule.plain()) for rule in loaded.rules))
+        with Runner(self._project, lambda _: None) as runner:
+            end = runner.interval(None).end
+        found: list[tuple[str, float]] = []
         start = time.perf_counter()
-    return found
+        for rule, _ in rule_by_rule(frames["events"], contract, end, frames):
+            found.append((rule.label, time.perf_counter() - start))
+            start = time.perf_counter()
+        return found
 
-
-def _cost(work: Callable[[], object]) -> Cost:
-    """What a piece of work takes of the clock and of the processors, Spark's process included."""
-    wall, cpu = time.perf_counter(), _cpu_seconds()
-    work()
-    return Cost(time.perf_counter() - wall, _cpu_seconds() - cpu)
+    def _run(self, stage: str) -> None:
+        with Runner(self._project, lambda _: None) as runner:
+            ran = runner.run(select(self._project.steps, stage), runner.interval(None)).ran
+        assert ran == (stage,), ran
 
 
 def _cpu_seconds() -> float:
@@ -233,46 +143,43 @@ def _cpu_seconds() -> float:
     return sum(one.user + one.system for one in times)
 
 
-def _share(rounds: Sequence[Round], kind: str) -> float:
-    """The checks' share of the stage, as the median over the rounds."""
-    return statistics.median(
-        1 - getattr(one.without, kind) / getattr(one.whole, kind) for one in rounds
-    )
+def _median(costs: Mapping[str, list[Cost]], name: str, kind: str) -> float:
+    return statistics.median(getattr(one, kind) for one in costs[name])
+
+
+def _share(costs: Mapping[str, list[Cost]], kind: str) -> float:
+    """The checks' share of the stage."""
+    return 1 - _median(costs, "without", kind) / _median(costs, "with", kind)
 
 
 def _report(
-    options: argparse.Namespace, rounds: Sequence[Round], single: list[tuple[str, float]]
+    options: argparse.Namespace,
+    rows: Mapping[str, int],
+    costs: Mapping[str, list[Cost]],
+    single: list[tuple[str, float]],
 ) -> str:
     command = " ".join(["python -m benchmarks.contracts", *sys.argv[1:]])
-    busy = os.getloadavg()[0]
+    sizes = ", ".join(f"{count:,} {table}" for table, count in rows.items())
+    total = sum(taken for _, taken in single)
 
-    def row(name: str, part: str) -> str:
-        wall, cpu = (
-            statistics.median(getattr(getattr(one, part), kind) for one in rounds)
-            for kind in ("wall", "cpu")
-        )
-        return f"| {name} | {wall:.2f} | {cpu:.2f} |"
+    def row(title: str, name: str) -> str:
+        wall, cpu = (_median(costs, name, kind) for kind in ("wall", "cpu"))
+        return f"| {title} | {wall:.2f} | {cpu:.2f} |"
 
-    checks = statistics.median(one.checks for one in rounds)
-    lines = [
-        "# What contracts cost",
-        "",
-        f"`{command}`, {os.cpu_count()} cores, {platform.system()}, Spark with {options.memory}, ",
-        f"load of the machine {busy:.1f}. {options.rows:,} events, {max(options.rows // 20, 10):,} "
-        f"items and users; {100 * options.bad:g} % of the events are bad. Medians of "
-        f"{len(rounds)} rounds. On a machine that does other work the processors' seconds count.",
-        "",
-        "| stage `validate` | seconds | processor seconds |",
-        "| --- | ---: | ---: |",
-        row("without checks: hash and write", "without"),
-        row("with checks", "whole"),
-        f"| of which deciding what is bad | {checks:.2f} | |",
-        f"| **share of the checks** (budget {100 * _BUDGET:.0f} %) | "
-        f"{100 * _share(rounds, 'wall'):.0f} % | **{100 * _share(rounds, 'cpu'):.0f} %** |",
-    ]
-    if single:
-        total = sum(taken for _, taken in single)
-        lines += [
+    return "\n".join(
+        [
+            "# What contracts cost",
+            "",
+            f"`{command}`, {os.cpu_count()} cores ({platform.machine()}), Spark with a heap of "
+            f"{options.memory}, load of the machine {os.getloadavg()[0]:.1f}. {sizes}. Medians of "
+            f"{options.repetitions} rounds in one process, after one that compiles.",
+            "",
+            "| stage `validate` | seconds | processor seconds |",
+            "| --- | ---: | ---: |",
+            row("without rules: find the window, drop copies, hash, write", "without"),
+            row("with the contracts of `data_contracts/`", "with"),
+            f"| **share of the checks** (budget {BUDGET:.0%}) | "
+            f"{_share(costs, 'wall'):.0%} | **{_share(costs, 'cpu'):.0%}** |",
             "",
             f"Great Expectations, the {len(single)} rules about rows of events one by one: "
             f"{total:.1f} s.",
@@ -280,8 +187,19 @@ def _report(
             "| rule | seconds |",
             "| --- | ---: |",
             *[f"| `{label}` | {taken:.2f} |" for label, taken in single],
+            "",
         ]
-    return "\n".join(lines) + "\n"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", type=int, default=8_900, help="who make a million events")
+    parser.add_argument("--items", type=int, default=5_000)
+    parser.add_argument("--repetitions", type=int, default=3, help="rounds after a first one")
+    parser.add_argument("--memory", default="2g", help="heap of Spark (default: %(default)s)")
+    parser.add_argument("--report", type=Path, help="write the figures here, as Markdown")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

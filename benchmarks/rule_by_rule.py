@@ -15,7 +15,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from transforms.contract_model import Contract, RowCheck, Rule, Scope
-from transforms.contract_row_rules import reference_probe
 from transforms.contract_rules import RULES
 from transforms.contract_tally import probed, with_lookups
 
@@ -64,11 +63,5 @@ def rule_by_rule(
 
 def _probes(scope: Scope, check: RowCheck) -> DataFrame:
     """The columns that a check looks at, by the names it gives them."""
-    if check.rule.name != "references":
-        names = dict.fromkeys([*check.probes, *check.subjects])
-        return probed(scope.frame, [check]).select(*[F.col(f"`{name}`") for name in names])
-    rule = check.rule
-    known = scope.references[rule.args["table"]].select(F.col(rule.args["to"]).alias("known"))
-    found = scope.frame.join(known.distinct(), F.col(rule.column) == F.col("known"), "left")
-    there = F.col(rule.column).isNull() | F.col("known").isNotNull()
-    return found.select(F.when(there, F.lit("yes")).alias(reference_probe(rule)))
+    names = dict.fromkeys([*check.probes, *check.subjects])
+    return probed(scope.frame, [check]).select(*[F.col(f"`{name}`") for name in names])

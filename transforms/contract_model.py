@@ -73,15 +73,15 @@ class RowCheck:
     """Class name in `great_expectations.expectations`."""
     kwargs: Mapping[str, Any]
     broken: Column | None
-    """True for a row that breaks the rule, from the probes. None for `unique` and `references`,
-    which depend on other rows."""
+    """True for a row that breaks the rule, from the probes. None for `unique`, which depends on
+    other rows."""
     shown: str
     """Probe whose values are shown as samples; empty when there is none worth showing."""
 
     @property
     def only_presence(self) -> bool:
         """Whether exactly the rows without a value break it."""
-        return self.expectation == "ExpectColumnValuesToNotBeNull" and self.broken is not None
+        return self.expectation == "ExpectColumnValuesToNotBeNull"
 
     @property
     def subjects(self) -> tuple[str, ...]:

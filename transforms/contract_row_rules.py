@@ -38,7 +38,9 @@ def limit_probe(rule: Rule) -> str:
 
 
 def looked_up(rule: Rule) -> str:
-    """Name of the column that holds what an `at_most` rule looks up in another table."""
+    """Name of the column that holds what a rule looks up in another table."""
+    if rule.name == "references":
+        return f"{rule.column} among {rule.args['to']} of {rule.args['table']}"
     return f"{rule.args['limit']} of {rule.args['table']} by {rule.args['key']}"
 
 
@@ -147,9 +149,11 @@ def references(rule: Rule, _scope: Scope) -> RowCheck:
     """Every value occurs in a column of another table. A row without one keeps the rule."""
     (column,) = rule.columns
     probe = reference_probe(rule)
-    probes = {column: F.col(column)}
+    there = F.col(column).isNull() | F.col(looked_up(rule)).isNotNull()
+    probes = {probe: F.when(there, F.lit("found"))}
+    broken = F.col(probe).isNull()
     kwargs = {"column": probe}
-    return RowCheck(rule, probes, "ExpectColumnValuesToNotBeNull", kwargs, None, column)
+    return RowCheck(rule, probes, "ExpectColumnValuesToNotBeNull", kwargs, broken, column)
 
 
 def at_most(rule: Rule, scope: Scope) -> RowCheck:

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from transforms.contract_model import RowCheck, Rule, Scope
-from transforms.contract_tally import probed, repeated, unknown
+from transforms.contract_tally import probed, repeated
 
 _BROKEN = "__broken_rules"
 _COPY = "__copy"
@@ -18,13 +18,13 @@ _KEYS_HELD = 10_000
 
 
 def split(
-    scope: Scope, columns: Sequence[str], table: str, setting_aside: Sequence[RowCheck]
+    df: DataFrame, scope: Scope, table: str, setting_aside: Sequence[RowCheck]
 ) -> tuple[DataFrame, DataFrame]:
     """Splits rows into good ones and ones to set aside, each once with the labels it breaks.
 
     Args:
-        scope: The frame with its lookups.
-        columns: The columns of the good rows.
+        df: The rows.
+        scope: The same rows with their lookups.
         table: Told in the rows set aside.
         setting_aside: The quarantining rules that are broken.
 
@@ -33,25 +33,18 @@ def split(
         interval_end. Both lazy.
     """
     if not setting_aside:
-        none = scope.frame.sparkSession.createDataFrame([], _ASIDE)
-        return scope.frame.select(*columns), none
-    frame = probed(scope.frame, setting_aside)
-    broken = []
-    for number, check in enumerate(setting_aside):
-        label = F.lit(check.rule.label)
-        if check.rule.name == "references":
-            missing = f"__unknown_{number}"
-            values = unknown(scope.frame, check.rule, scope.references)
-            values = values.select(F.col(check.rule.column).alias(missing))
-            frame = frame.join(values, F.col(check.rule.column) == F.col(missing), "left")
-            broken.append(F.when(F.col(missing).isNotNull(), label))
-        elif check.broken is not None:
-            broken.append(F.when(check.broken, label))
+        return df, df.sparkSession.createDataFrame([], _ASIDE)
+    columns = df.columns
+    broken = [
+        F.when(check.broken, F.lit(check.rule.label))
+        for check in setting_aside
+        if check.broken is not None
+    ]
     labels = F.array_compact(F.array(*broken)) if broken else F.array().cast("array<string>")
-    flagged = frame.withColumn(_BROKEN, labels)
+    flagged = probed(scope.frame, setting_aside).withColumn(_BROKEN, labels)
     for check in setting_aside:
         if check.rule.name == "unique":
-            flagged = _flag_copies(scope.frame, flagged, check.rule, columns)
+            flagged = _flag_copies(df, flagged, check.rule)
     good = flagged.where(F.size(_BROKEN) == 0).select(*columns)
     aside = flagged.where(F.size(_BROKEN) > 0).select(
         F.lit(table).alias("table"),
@@ -62,16 +55,15 @@ def split(
     return good, aside
 
 
-def _flag_copies(
-    frame: DataFrame, flagged: DataFrame, rule: Rule, columns: Sequence[str]
-) -> DataFrame:
+def _flag_copies(frame: DataFrame, flagged: DataFrame, rule: Rule) -> DataFrame:
     """Flags all rows but one of each key.
 
     The one that stays breaks the fewest other rules; among those a hash of the whole row decides,
     so that the choice does not depend on the order in which rows arrive. Only rows of repeated
     keys are sorted.
     """
-    order = [F.size(_BROKEN), F.xxhash64(*[_hashable(flagged, column) for column in columns])]
+    values = [_hashable(frame, column) for column in frame.columns]
+    order = [F.size(_BROKEN), F.xxhash64(*values)]
     number = F.row_number().over(Window.partitionBy(*rule.columns).orderBy(*order))
     keys = _held(repeated(frame, rule.columns).drop("count"))
     copies = flagged.join(keys, list(rule.columns), "left_semi").withColumn(_COPY, number)

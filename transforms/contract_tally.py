@@ -1,9 +1,9 @@
 """Counts what a contract's rules ask for: one pass over the rows, whatever the number of rules.
 
-Everything that single rows decide, and every aggregate of rules about the table, is one
-aggregation. `unique` and `references` depend on other rows and shuffle only their own column: keys
-as 64-bit hashes first (keys with distinct hashes are distinct, so exact keys are looked at only
-where hashes meet), ids grouped before they meet the other table. These jobs run beside each other.
+Everything that single rows decide, what other tables hold for them included, and every aggregate
+of rules about the table is one aggregation. `unique` depends on other rows and shuffles only its
+own columns: as 64-bit hashes first (keys with distinct hashes are distinct, so exact keys are
+looked at only where hashes meet). These jobs run beside each other.
 """
 
 from __future__ import annotations
@@ -50,17 +50,18 @@ class Counted:
 def with_lookups(
     df: DataFrame, rules: Sequence[Rule], references: Mapping[str, DataFrame]
 ) -> DataFrame:
-    """Adds, for each `at_most` rule on another table, the value that its row is held against."""
+    """Adds, for each rule on another table, the value that its row is held against."""
     for rule in rules:
-        if rule.name != "at_most" or rule.args.get("table") is None:
+        if rule.args.get("table") is None or (name := looked_up(rule)) in df.columns:
             continue
-        key, name = rule.args["key"], looked_up(rule)
-        if name in df.columns:
-            continue
-        other = references[rule.args["table"]].groupBy(F.col(key).alias("__key"))
-        df = df.join(
-            other.agg(F.max(rule.args["limit"]).alias(name)), F.col(key) == F.col("__key"), "left"
-        ).drop("__key")
+        other = references[rule.args["table"]]
+        if rule.name == "references":
+            key, others_key, value = rule.column, rule.args["to"], F.lit(True)
+        else:
+            key = others_key = rule.args["key"]
+            value = F.max(rule.args["limit"])
+        known = other.groupBy(F.col(others_key).alias("__key")).agg(value.alias(name))
+        df = df.join(known, F.col(key) == F.col("__key"), "left").drop("__key")
     return df
 
 
@@ -104,15 +105,14 @@ def count(
             wanted |= {f"{name} {number}": F.count_if(kind == name) for name in KINDS}
     for number, table in tables.items():
         wanted |= {f"{name} {number}": column for name, column in table.now.items()}
-    others = {"unique": _copies, "references": _unknown_rows}
     # Side by side: while one job is planned or waits for its last task, another uses the cores.
     with ThreadPoolExecutor(_JOBS) as jobs:
         rows_pass = jobs.submit(_aggregate, probed(scope.frame, list(rows.values())), wanted)
         history_pass = jobs.submit(_past, tables, history)
         apart = {
-            number: jobs.submit(others[check.rule.name], scope, check.rule)
+            number: jobs.submit(_copies, scope.frame, check.rule)
             for number, check in rows.items()
-            if check.rule.name in others
+            if check.rule.name == "unique"
         }
         found, past = rows_pass.result(), history_pass.result()
         broken = {number: job.result() for number, job in apart.items()}
@@ -124,8 +124,6 @@ def count(
             broken[number] = total - judged
         elif check.broken is not None:
             broken[number] = found[f"broken {number}"]
-        if check.rule.name == "references":
-            judged = total - broken[number]  # its probe is null where the value is not found
         kinds: tuple[tuple[str, int], ...] = ()
         if check.rule.name == "finite":
             kinds = tuple((name, found[f"{name} {number}"]) for name in KINDS)
@@ -143,29 +141,18 @@ def count(
 
 
 def _judged(check: RowCheck) -> str:
-    return f"judged {', '.join(_subjects(check))}"
-
-
-def _subjects(check: RowCheck) -> tuple[str, ...]:
-    return check.rule.columns if check.rule.name == "references" else check.subjects
+    return f"judged {', '.join(check.subjects)}"
 
 
 def complete(check: RowCheck) -> Column:
     """Whether a row has all the values that a check looks at."""
-    return reduce(Column.__and__, [F.col(name).isNotNull() for name in _subjects(check)])
+    return reduce(Column.__and__, [F.col(name).isNotNull() for name in check.subjects])
 
 
 def repeated(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
     """The keys that several rows share, each once, with `count`; incomplete keys are left out."""
     keys = frame.dropna(subset=list(columns)).groupBy(*columns).count()
     return keys.where(F.col("count") > 1)
-
-
-def unknown(frame: DataFrame, rule: Rule, references: Mapping[str, DataFrame]) -> DataFrame:
-    """The values of a `references` rule that are found nowhere, with `count` rows of each."""
-    known = references[rule.args["table"]].select(F.col(rule.args["to"]).alias("__known"))
-    values = frame.where(F.col(rule.column).isNotNull()).groupBy(rule.column).count()
-    return values.join(known, F.col(rule.column) == F.col("__known"), "left_anti")
 
 
 def samples(scope: Scope, broken: Mapping[int, RowCheck]) -> dict[int, tuple[str, ...]]:
@@ -183,13 +170,7 @@ def samples(scope: Scope, broken: Mapping[int, RowCheck]) -> dict[int, tuple[str
         if check.rule.name == "unique":
             names = [F.col(column).cast("string") for column in check.rule.columns]
             values = repeated(scope.frame, check.rule.columns).select(F.concat_ws(" + ", *names))
-        elif check.rule.name == "references":
-            values = unknown(scope.frame, check.rule, scope.references).select(
-                F.col(check.rule.column).cast("string")
-            )
-        else:
-            continue
-        found[number] = tuple(r[0] for r in values.orderBy(values.columns[0]).head(_SAMPLES))
+            found[number] = tuple(r[0] for r in values.orderBy(values.columns[0]).head(_SAMPLES))
     if single:
         shown = F.array_compact(
             F.array(
@@ -228,17 +209,13 @@ def _readable(frame: DataFrame) -> str:
     return cheap[0]
 
 
-def _copies(scope: Scope, rule: Rule) -> int:
+def _copies(frame: DataFrame, rule: Rule) -> int:
     """How many rows share a complete key with another row."""
-    frame, columns = scope.frame, rule.columns
+    columns = rule.columns
     keys = frame.dropna(subset=list(columns)).select(F.xxhash64(*columns).alias("key"))
     groups = keys.groupBy("key").count().where(F.col("count") > 1)
     suspect = _total(groups)
     return _total(repeated(frame, columns)) if suspect else 0
-
-
-def _unknown_rows(scope: Scope, rule: Rule) -> int:
-    return _total(unknown(scope.frame, rule, scope.references))
 
 
 def _total(groups: DataFrame) -> int:

@@ -107,7 +107,7 @@ def check(
     setting_aside = [
         one for n, one in row_checks.items() if n in failures and one.rule.on_fail == "quarantine"
     ]
-    good, quarantined = split(scope, df.columns, contract.table, setting_aside)
+    good, quarantined = split(df, scope, contract.table, setting_aside)
     # A row may break several rules, so only the rows themselves say how many there are.
     rows_quarantined = quarantined.count() if setting_aside else 0
     if counted.rows == rows_quarantined and not contract.allow_empty:
