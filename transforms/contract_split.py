@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from transforms.contract_model import RowCheck, Rule, Scope
 from transforms.contract_tally import probed, repeated
+from transforms.digest import row_hash
 
 _BROKEN = "__broken_rules"
 _COPY = "__copy"
@@ -62,8 +63,7 @@ def _flag_copies(frame: DataFrame, flagged: DataFrame, rule: Rule) -> DataFrame:
     so that the choice does not depend on the order in which rows arrive. Only rows of repeated
     keys are sorted.
     """
-    values = [_hashable(frame, column) for column in frame.columns]
-    order = [F.size(_BROKEN), F.xxhash64(*values)]
+    order = [F.size(_BROKEN), row_hash(frame, frame.columns)]
     number = F.row_number().over(Window.partitionBy(*rule.columns).orderBy(*order))
     keys = _held(repeated(frame, rule.columns).drop("count"))
     copies = flagged.join(keys, list(rule.columns), "left_semi").withColumn(_COPY, number)
@@ -79,10 +79,3 @@ def _held(keys: DataFrame) -> DataFrame:
     return (
         keys if len(found) > _KEYS_HELD else keys.sparkSession.createDataFrame(found, keys.schema)
     )
-
-
-def _hashable(frame: DataFrame, column: str) -> Column:
-    """The column, or its JSON for a map, which Spark does not hash."""
-    if "map<" in frame.schema[column].dataType.simpleString():
-        return F.to_json(column)
-    return F.col(column)

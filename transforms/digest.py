@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -27,8 +28,12 @@ def rows_digest(df: DataFrame) -> str:
 
 
 def row_hash(df: DataFrame, columns: Sequence[str]) -> Column:
-    """Returns the 64-bit hash of a row's values in some columns."""
-    return F.xxhash64(*[_hashable(df, column) for column in columns])
+    """Returns the 64-bit hash of a row's values in some columns, at most 64."""
+    # `xxhash64` passes over nulls: without knowing where they are, ("a", null) is (null, "a").
+    nulls = [F.shiftleft(F.isnull(column).cast("bigint"), n) for n, column in enumerate(columns)]
+    return F.xxhash64(
+        reduce(Column.bitwiseOR, nulls), *[_hashable(df, column) for column in columns]
+    )
 
 
 def _hashable(df: DataFrame, column: str) -> Column:

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from transforms.digest import row_hash
 from transforms.parsing import ColumnMap, typed_value
 from transforms.pseudonyms import pseudonym
 from transforms.schemas import EVENT_TYPES, REQUIRED, struct
@@ -296,17 +297,9 @@ def deduplicate(df: DataFrame, table: str) -> tuple[DataFrame, Observation]:
     if table == "follows":
         pairs = df.filter("follower_id != followee_id").groupBy("follower_id", "followee_id")
         return pairs.agg(earliest("since").alias("since")), observed
-    # Spark hashes no maps, but arrays of entries.
-    digest = F.xxhash64(
-        *[
-            F.array_sort(F.map_entries(one.name))
-            if isinstance(one.dataType, T.MapType)
-            else one.name
-            for one in df.schema.fields
-        ]
-    )
     key = REQUIRED[table][0]
-    unique = df.withColumn("__digest", digest).dropDuplicates([key, "__digest"]).drop("__digest")
+    hashed = df.withColumn("__digest", row_hash(df, df.columns))
+    unique = hashed.dropDuplicates([key, "__digest"]).drop("__digest")
     return unique, observed
 
 
