@@ -135,7 +135,7 @@ def listening_addresses() -> set[tuple[str, str]]:
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if process.name().startswith("ray::"):
+            if "".join(process.cmdline()[:1]).startswith("ray::"):
                 continue
             found |= {
                 (process.name(), connection.laddr.ip)
