@@ -122,7 +122,8 @@ def test_defaults_are_these():
             name: [name]
             for name in (
                 "events", "items", "users", "follows", "user_features", "item_features",
-                "sequences", "graph_edges", "examples", "candidates", "similar_items",
+                "user_behaviour", "item_engagement", "item_modalities", "sequences",
+                "graph_edges", "examples", "candidates", "similar_items",
             )
         },
         "features": {
