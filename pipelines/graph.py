@@ -126,6 +126,7 @@ def build_steps(
             needs=("validate",),
             reads=("items",),
             writes=("item_modalities",),
+            options={"vectors": features["vectors"]},
         ),
         Step(
             name="sequences",
@@ -155,7 +156,10 @@ def build_steps(
             needs=("validate",),
             reads=("events", "items", "users", "follows"),
             writes=("examples",),
-            options={"features": features, "every": pipeline.schedule.every},
+            options={
+                "features": {key: value for key, value in features.items() if key != "vectors"},
+                "every": pipeline.schedule.every,
+            },
         ),
         *(
             Step(

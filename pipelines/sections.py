@@ -125,6 +125,27 @@ class Label(Record):
     strengths: Strengths = Field(Strengths(), description="Strength of each type of event.")
 
 
+class Vector(Record):
+    """One kind of vector of an item."""
+
+    width: Count | None = Field(
+        None, description="Numbers in each; 2048 of video, 1024 of audio, 768 of text if not given."
+    )
+    encoder: str | None = Field(
+        None,
+        min_length=1,
+        description="Name and version of what made them, kept beside them: clip-vit-base@1.",
+    )
+
+
+class Vectors(Record):
+    """The vectors that items may have."""
+
+    video: Vector = Field(Vector(), description="In `video_embedding`.")
+    audio: Vector = Field(Vector(), description="In `audio_embedding`.")
+    text: Vector = Field(Vector(), description="In `text_embedding`.")
+
+
 class Features(Record):
     """What is computed from the tables."""
 
@@ -142,6 +163,7 @@ class Features(Record):
     interests: Count = Field(10, description="Top interests kept of each user.")
     label: Label = Field(Label(), description="What the models learn to predict.")
     categories: dict[str, str] = Field({}, description="Tag to category; else the first category.")
+    vectors: Vectors = Field(Vectors(), description="Widths and makers of the vectors of items.")
 
 
 def _any_option(schema: dict[str, Any]) -> None:

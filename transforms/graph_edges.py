@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import reduce
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -94,7 +95,8 @@ def _similar(liked: DataFrame, count: int) -> DataFrame:
         .withColumn("__rank", F.row_number().over(latest))
         .filter(F.col("__rank") <= MAX_LIKED_PER_USER)
     )
-    kept = kept.select("user_id", "item_id").localCheckpoint()
+    # On disk: as rows in memory a large log's likes would leave no room for what comes after.
+    kept = kept.select("user_id", "item_id").localCheckpoint(storageLevel=StorageLevel.DISK_ONLY)
     ids = kept.select("item_id").distinct().toArrow()["item_id"].combine_chunks().sort()
     # Numbers in the order of the ids, so that the lower of two numbers is the lower id.
     codes = kept.sparkSession.createDataFrame(

@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms.definitions import Feature
 from transforms.schemas import EMBEDDING_WIDTHS
 
-MODALITIES: tuple[Feature, ...] = tuple(
-    Feature(
-        f"{column}_state",
-        f"`present`: {width} finite numbers; `missing`: no vector; `broken`: another width, or a "
-        "number that is not finite. Only `present` ones may be used.",
-        "-",
-        (requirement, "FE-37"),
-        "static",
-    )
-    for (column, width), requirement in zip(
-        EMBEDDING_WIDTHS.items(), ("FE-30", "FE-31", "FE-32"), strict=True
-    )
+MODALITIES: tuple[Feature, ...] = (
+    *(
+        Feature(
+            f"{column}_state",
+            f"`present`: as many finite numbers as declared ({width} unless `features.vectors` "
+            "says otherwise); `missing`: no vector; `broken`: another width, or a number that is "
+            "not finite. Only `present` ones may be used.",
+            "-",
+            (requirement, "FE-37"),
+            "static",
+        )
+        for (column, width), requirement in zip(
+            EMBEDDING_WIDTHS.items(), ("FE-30", "FE-31", "FE-32"), strict=True
+        )
+    ),
+    *(
+        Feature(
+            f"{column}_encoder",
+            "Name and version of what made the vector, as `features.vectors` says; null without "
+            "a `present` one, or where it is not said.",
+            "-",
+            ("FE-32",),
+            "static",
+        )
+        for column in EMBEDDING_WIDTHS
+    ),
 )
 
 
-def item_modalities(items: DataFrame) -> DataFrame:
+def item_modalities(
+    items: DataFrame,
+    widths: Mapping[str, int] = EMBEDDING_WIDTHS,
+    encoders: Mapping[str, str | None] | None = None,
+) -> DataFrame:
     """Tells for each item which of its vectors can be used; `MODALITIES` defines the columns.
 
     Args:
         items: Table `items`.
+        widths: Numbers in each vector, by its column.
+        encoders: What made each vector, by its column.
 
     Returns:
-        One row per item: `item_id` and a state per vector.
+        One row per item: `item_id`, a state and an encoder per vector.
     """
+    states = {name: _state(F.col(name), width) for name, width in widths.items()}
+    made_by = {
+        name: F.when(state == "present", F.lit((encoders or {}).get(name)).cast("string"))
+        for name, state in states.items()
+    }
     return items.select(
         "item_id",
-        *[_state(F.col(name), width).alias(f"{name}_state") for name, width in _WIDTHS],
+        *[state.alias(f"{name}_state") for name, state in states.items()],
+        *[encoder.alias(f"{name}_encoder") for name, encoder in made_by.items()],
     )
 
 
@@ -45,7 +73,7 @@ def coverage(modalities: DataFrame) -> dict[str, dict[str, float]]:
         F.count("*").alias("items"),
         *[
             F.count_if(F.col(f"{name}_state") == state).alias(f"{name} {state}")
-            for name, _ in _WIDTHS
+            for name in EMBEDDING_WIDTHS
             for state in states
         ],
     ).collect()[0]
@@ -53,11 +81,8 @@ def coverage(modalities: DataFrame) -> dict[str, dict[str, float]]:
         return {}
     return {
         name: {state: counted[f"{name} {state}"] / counted["items"] for state in states}
-        for name, _ in _WIDTHS
+        for name in EMBEDDING_WIDTHS
     }
-
-
-_WIDTHS = tuple(EMBEDDING_WIDTHS.items())
 
 
 def _state(vector: Column, width: int) -> Column:

@@ -85,7 +85,9 @@ SCHEMAS: dict[str, str] = {
     """,
     "item_modalities": """
         item_id string, interval_end timestamp, video_embedding_state string,
-        audio_embedding_state string, text_embedding_state string
+        audio_embedding_state string, text_embedding_state string,
+        video_embedding_encoder string, audio_embedding_encoder string,
+        text_embedding_encoder string
     """,
     "sequences": """
         user_id string, interval_end timestamp, item_ids array<string>,

@@ -9,8 +9,15 @@ def run(context: StageContext) -> StageResult:
     """Replace the interval of ``item_modalities``."""
     from pipelines.stages.frames import known, write_feature_table
     from transforms.modalities import coverage, item_modalities
+    from transforms.schemas import EMBEDDING_WIDTHS
 
-    frame = item_modalities(known(context.read("items"), "items", context.interval))
+    vectors = context.project.pipeline.features.vectors
+    kinds = {column: getattr(vectors, column.partition("_")[0]) for column in EMBEDDING_WIDTHS}
+    frame = item_modalities(
+        known(context.read("items"), "items", context.interval),
+        {column: kind.width or EMBEDDING_WIDTHS[column] for column, kind in kinds.items()},
+        {column: kind.encoder for column, kind in kinds.items()},
+    )
     written = write_feature_table(context, "item_modalities", frame, "items")
     table = context.lake.spark(
         context.spark, "item_modalities", version=context.tables_out["item_modalities"]

@@ -138,6 +138,9 @@ def test_defaults_are_these():
                 },
             },
             "categories": {},
+            "vectors": {
+                kind: {"width": None, "encoder": None} for kind in ("video", "audio", "text")
+            },
         },
         "models": {
             name: {"size": "small", "options": {}}

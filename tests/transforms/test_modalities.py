@@ -21,7 +21,7 @@ def test_states_and_coverage(table):
         {"item_id": "hole", "text_embedding": vector(768, None), "audio_embedding": []},
     ]  # fmt: skip
     found = item_modalities(table("items", items))
-    assert {row.item_id: tuple(row)[1:] for row in found.collect()} == {
+    assert {row.item_id: tuple(row)[1:4] for row in found.collect()} == {
         "whole": ("present", "present", "present"),
         "silent": ("present", "missing", "missing"),
         "narrow": ("broken", "missing", "broken"),
@@ -34,3 +34,17 @@ def test_states_and_coverage(table):
         "text_embedding": {"present": 0.2, "missing": 0.2, "broken": 0.6},
     }
     assert coverage(item_modalities(table("items", []))) == {}
+
+
+def test_widths_and_encoders_are_those_that_are_declared(table):
+    """FE-32: what made a vector stands beside it, and nowhere else."""
+    items = [
+        {"item_id": "both", "video_embedding": vector(128), "text_embedding": vector(768)},
+        {"item_id": "usual", "video_embedding": vector(2048)},
+    ]
+    widths = {"video_embedding": 128, "audio_embedding": 1024, "text_embedding": 768}
+    found = item_modalities(table("items", items), widths, {"video_embedding": "clip@1"})
+    assert [tuple(row) for row in found.orderBy("item_id").collect()] == [
+        ("both", "present", "missing", "present", "clip@1", None, None),
+        ("usual", "broken", "missing", "missing", None, None, None),
+    ]
