@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.pages import replace_section
 from pipelines.bootstrap import delta_jars, java_home
 from pipelines.context import StageContext
 from pipelines.graph import Step
@@ -273,7 +274,7 @@ def main() -> int:
     text = _section(options, history, new, more, full, equal, ratio, memory.peak_mb)
     print(text)
     if options.report:
-        _write(options.report, text)
+        replace_section(options.report, text, _HEAD)
     return 0 if all(equal.values()) and ratio <= options.at_most else 1
 
 
@@ -309,17 +310,6 @@ follows; then {new:,} events of six more hours, with the users and items that ap
 Spark local[2], heap {options.memory}, peak memory of all processes {peak_mb / 1024:.1f} GiB, \
 {os.cpu_count()} cores ({platform.machine()}), load average at the end {os.getloadavg()[0]:.1f}.
 """
-
-
-def _write(report: Path, section: str) -> None:
-    """Put a section in place of the former one for as many events, else at the end."""
-    report.parent.mkdir(parents=True, exist_ok=True)
-    text = report.read_text() if report.exists() else _HEAD
-    title = section.splitlines()[0]
-    head, *others = text.split("\n## ")
-    kept = [part for part in others if f"## {part.splitlines()[0]}" != title]
-    parts = [head.rstrip() + "\n", *kept, section.removeprefix("## ")]
-    report.write_text("\n## ".join(parts))
 
 
 _HEAD = """# Cost of one more interval
