@@ -57,8 +57,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "FE-29": ("pipelines/test_columns_read.py", "test_a_stage_reads_declared_columns"),
     **{
         f"FE-{n}": ("transforms/test_modalities.py", "test_states_and_coverage")
-        for n in (30, 31, 32, 37)
+        for n in (30, 31, 37)
     },
+    "FE-32": ("transforms/test_modalities.py", "test_widths_and_encoders"),
     "FE-36": (_BEHAVIOUR, "test_behaviour_is_strictly_earlier_than_its_moment"),
     "FE-38": (_EXAMPLES, "test_time_of_day_and_week_lie_on_circles"),
     "FE-39": (_EXAMPLES, "test_sequences"),
