@@ -12,6 +12,7 @@ import os
 import platform
 from typing import Any
 
+from benchmarks.pages import replace_section
 from pipelines.intervals import interval_ending, parse_moment
 from pipelines.lake import Lake
 from pipelines.project import Project, find_root
@@ -41,31 +42,34 @@ def main() -> None:
     parser.add_argument("pipelines", nargs="+")
     parser.add_argument("--note", default="", help="a remark on the circumstances")
     options = parser.parse_args()
-    parts = [_head(options.note)]
+    target = find_root() / "docs" / "results" / "first-run.md"
     for name in options.pipelines:
         project = Project.load(name)
-        parts.append(_pipeline(project, report(project)))
-    target = find_root() / "docs" / "results" / "first-run.md"
-    target.write_text("\n\n".join(parts) + "\n")
+        replace_section(target, _pipeline(project, report(project), options.note), _HEAD)
     print(f"Wrote {target}")
 
 
-def _head(note: str) -> str:
+_HEAD = """# First runs
+
+Pipelines from nothing to published candidates, one run each, so seconds are those of one machine on
+one day. Run them with the commands below, then `python -m benchmarks.first_run demo kuairand
+movielens`. Peak memory is the proportional memory (PSS) of all processes, sampled every other
+second.
+
+Ranking is over the full catalogue without the items a user has met, on the last stretch of time;
+intervals are 95 % bootstrap intervals over users.
+"""
+
+
+def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        "# First runs\n\n"
-        "Three pipelines from nothing to published candidates, one run each, so seconds are those "
-        "of this machine on that day. Made by `python -m benchmarks.first_run demo kuairand "
-        f"movielens`.\n\nMachine: {os.cpu_count()} cores ({platform.machine()}), "
-        f"{memory:.0f} GiB, no GPU, Python {platform.python_version()}. Peak memory is the "
-        "proportional memory (PSS) of all processes, sampled every other second.\n\n"
-        "Ranking is over the full catalogue without the items a user has met, on the last stretch "
-        "of time; intervals are 95 % bootstrap intervals over users."
-        + (f"\n\n{note}" if note else "")
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, no GPU, Python "
+        f"{platform.python_version()}."
     )
 
 
-def _pipeline(project: Project, found: dict[str, Any]) -> str:
+def _pipeline(project: Project, found: dict[str, Any], note: str) -> str:
     name, intervals = found["pipeline"], found["intervals"]
     first, last = intervals[0], intervals[-1]
     opening = interval_ending(parse_moment(first["interval_end"]), project.pipeline.schedule.every)
@@ -74,7 +78,7 @@ def _pipeline(project: Project, found: dict[str, Any]) -> str:
         f"## {name}: {project.pipeline.description}",
         f"`{command}`\n\n{len(intervals)} interval{'s' * (len(intervals) > 1)} of "
         f"{project.pipeline.schedule.every}, from {opening.start_text} to {last['interval_end']}; "
-        "the first loads all that came before it.",
+        f"the first loads all that came before it. {_machine()} {note}".rstrip(),
         "### Rows and cost",
         _rows(intervals),
         f"### Seconds a stage (last interval, {last['interval_end']})",
