@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from pipelines.lake import Lake
 
@@ -25,6 +26,7 @@ def active_files(lake: Lake, table: str) -> int:
     return len(lake._open(table).file_uris())
 
 
+@pytest.mark.slow
 def test_files_stay_few_over_a_hundred_intervals(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path), "shop")
     most = 0

@@ -114,6 +114,7 @@ def test_children_are_noted_once(tmp_path: Path) -> None:
         assert lock.read_text().count(str(os.getpid())) == 2  # the holder and its one child
 
 
+@pytest.mark.slow
 def test_a_lease_that_runs_out_fences_its_holder(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     holder = start_holder(lock, "0", "1.0")
@@ -137,6 +138,7 @@ def test_a_lease_that_runs_out_fences_its_holder(tmp_path: Path) -> None:
         holder.wait()
 
 
+@pytest.mark.slow
 def test_of_many_that_find_a_lease_over_one_takes_it(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     holder = start_holder(lock, "0", "1.0")

@@ -278,6 +278,7 @@ def test_a_row_that_breaks_several_rules_is_set_aside_once(spark: SparkSession) 
     }
 
 
+@pytest.mark.slow
 def test_of_equal_keys_one_row_stays_whatever_the_order_of_arrival(spark: SparkSession) -> None:
     copies = [
         {"id": "a", "value": 1.0},

@@ -21,6 +21,7 @@ def edges(table, end, *sources):
     return table("graph_edges", rows)
 
 
+@pytest.mark.slow
 def test_an_interval_is_replaced_never_appended(spark, table, tmp_path):
     from deltalake import DeltaTable
 
@@ -53,6 +54,7 @@ def test_rows_of_another_interval_are_rejected(table, tmp_path):
         io.replace_interval(edges(table, END - DAY, "b"), path, END, {})
 
 
+@pytest.mark.slow
 def test_a_range_is_half_open_and_its_neighbours_stay(spark, table, tmp_path):
     def follows(*days):
         rows = [
@@ -79,6 +81,7 @@ def test_replace_all_also_replaces_the_schema(spark, table, tmp_path):
     assert io.read(spark, tmp_path).columns == columns("follows")
 
 
+@pytest.mark.slow
 def test_an_interval_may_bring_a_new_column(spark, table, tmp_path):
     io.replace_interval(edges(table, END, "old"), tmp_path, END, {})
     later = edges(table, END + DAY, "new").selectExpr("*", "1 AS gained")
