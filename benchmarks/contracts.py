@@ -78,7 +78,7 @@ def main() -> int:
     finally:
         spark.stop()
         shutil.rmtree(folder)
-    return 0 if _share(costs, "wall") <= BUDGET else 1
+    return 0 if _share(costs, "cpu") <= BUDGET else 1
 
 
 class _Stage:
@@ -179,7 +179,7 @@ def _report(
             row("without rules: find the window, drop copies, hash, write", "without"),
             row("with the contracts of `data_contracts/`", "with"),
             f"| **share of the checks** (budget {BUDGET:.0%}) | "
-            f"**{_share(costs, 'wall'):.0%}** | {_share(costs, 'cpu'):.0%} |",
+            f"{_share(costs, 'wall'):.0%} | **{_share(costs, 'cpu'):.0%}** |",
             "",
             f"Great Expectations, the {len(single)} rules about rows of events one by one: "
             f"{total:.1f} s.",

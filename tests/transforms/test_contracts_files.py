@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,8 +81,10 @@ def _event(number: int, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def test_every_table_has_a_contract() -> None:
+def test_every_table_has_a_contract_and_the_readme_lists_them_all() -> None:
     assert set(NAMES) >= set(CONTRACT_TABLES)
+    listed = re.findall(r"`(\w+)\.yaml`", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert sorted(set(listed)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
