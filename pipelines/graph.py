@@ -99,16 +99,6 @@ def build_steps(
             options={key: features[key] for key in ("history", "session_gap", "interests")},
         ),
         Step(
-            name="item_features",
-            kind="item_features",
-            group="features",
-            summary="what is known of each item",
-            needs=("validate",),
-            reads=("events", "items", "users", "follows"),
-            writes=("item_features",),
-            options={"categories": features["categories"]},
-        ),
-        Step(
             name="behaviour",
             kind="behaviour",
             group="features",
@@ -117,6 +107,16 @@ def build_steps(
             reads=("events", "items", "users"),
             writes=("user_behaviour", "item_engagement"),
             options={key: features[key] for key in ("history", "session_gap")},
+        ),
+        Step(
+            name="item_features",
+            kind="item_features",
+            group="features",
+            summary="what is known of each item",
+            needs=("behaviour",),
+            reads=("events", "items", "users", "follows", "item_engagement"),
+            writes=("item_features",),
+            options={"categories": features["categories"]},
         ),
         Step(
             name="modalities",

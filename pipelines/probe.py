@@ -313,6 +313,7 @@ def features_of(
     follows: DataFrame,
 ) -> dict[str, DataFrame]:
     """The features as of points, by table: the functions that fill tables and examples."""
+    from transforms.behaviour import item_engagement
     from transforms.item_features import item_features
     from transforms.user_features import user_features
 
@@ -323,7 +324,8 @@ def features_of(
             history=options.history, session_gap=options.session_gap, interests=options.interests,
         ),
         "item_features": item_features(
-            items, events, catalogue, profiles, follows, categories=options.categories
+            item_engagement(items, events), catalogue, profiles, follows,
+            categories=options.categories,
         ),
     }  # fmt: skip
 

@@ -1,27 +1,39 @@
-"""Sums over what happened strictly before a moment: the one way that features look at the past.
+"""What happened strictly before a moment: the one way that features look at the past.
 
 A *point* asks about one id as of one moment (`as_of`). Rows at that very moment do not count, so an
 event never sees itself nor what happened together with it. Tables "as of the interval's end" and
 examples "as of each event" ask the same functions at other points.
 
-Points and rows are laid on one time line per id and summed in a single pass: the sum over a window
-is the running sum at its end less that at its start. So the cost is that of one sort, however many
-rows a window holds, and the sums are of whole numbers, so they are exact.
+Spark lays the points and rows of an id side by side in order of time and hands them to Python in
+Arrow batches. There a sum over a window is the running sum at its end less that at its start, so
+the cost is that of one sort, however many rows a window holds. Sums are of whole numbers, so they
+are exact.
+
+Shapes: R rows, P points, of a block of ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StructField, StructType
 
-AT, MARK = "__at", "__mark"
-"""Columns of a time line: µs since 1970; and 0 on a row, 1 on a window's end, -1 on its start."""
+AT = "__at"
+"""Column of a row: µs since 1970."""
 
 ALWAYS_MICROS = -(2**62)
 """The moment of a row without a time: it was true from the start."""
+
+_IS_ROW = "__is_row"
+_BLOCK_ROWS = 200_000
+"""About so many rows and points are worked on at a time; the memory of a task is in proportion."""
 
 
 def micros(column: str) -> Column:
@@ -29,111 +41,161 @@ def micros(column: str) -> Column:
     return F.coalesce(F.unix_micros(column), F.lit(ALWAYS_MICROS))
 
 
-def timeline(
-    points: DataFrame, rows: DataFrame, key: str, *, history: timedelta | None = None
+@dataclass(frozen=True)
+class Past:
+    """Where the points of several ids stand among the rows of the same ids.
+
+    Args:
+        row_at: (R,) moments in µs; ids one after another, each in order of time.
+        row_id: (R,) number of the id; rises.
+        point_at: (P,) moments in µs.
+        point_id: (P,) number of the id; rises.
+        first: (P,) index of the first row of the point's id.
+        end: (P,) index behind the last row strictly before the point.
+    """
+
+    row_at: np.ndarray
+    row_id: np.ndarray
+    point_at: np.ndarray
+    point_id: np.ndarray
+    first: np.ndarray
+    end: np.ndarray
+
+    def only(self, kept_R: np.ndarray) -> Past:
+        """Returns the same points among some of the rows."""
+        before = np.concatenate([[0], np.cumsum(kept_R)])
+        return replace(
+            self,
+            row_at=self.row_at[kept_R],
+            row_id=self.row_id[kept_R],
+            first=before[self.first],
+            end=before[self.end],
+        )
+
+    def since(self, history: timedelta) -> np.ndarray:
+        """Returns (P,) index of the first row within `[as_of - history, as_of)`."""
+        start_P = self.point_at - history // timedelta(microseconds=1)
+        # Id and moment become one rising number, among which one search finds all.
+        moments = np.unique(self.row_at)
+        place_R = self.row_id * (len(moments) + 1) + np.searchsorted(moments, self.row_at)
+        place_P = self.point_id * (len(moments) + 1) + np.searchsorted(moments, start_P)
+        return np.searchsorted(place_R, place_P)
+
+
+def sums(values_R: np.ndarray, start_P: np.ndarray, end_P: np.ndarray) -> np.ndarray:
+    """Returns (P,) the sums of whole numbers over `[start, end)`, 0 where that is empty."""
+    running = np.concatenate([[0], np.cumsum(values_R, dtype=np.int64)])
+    return np.where(start_P < end_P, running[end_P] - running[start_P], 0)
+
+
+Measure = Callable[[Past, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""From the past of points and the columns of its rows (R,) to whole numbers (P,) by name."""
+
+
+def measured(
+    points: DataFrame, rows: DataFrame, key: str, measure: Measure, names: Sequence[str]
 ) -> DataFrame:
-    """Lays points and rows on one time line per id.
+    """Adds to each point what a function says of the rows before it.
 
     Args:
-        points: Columns `key` and `as_of`; equal points count once.
-        rows: Columns `key` and `__at` (µs), and whatever is to be summed.
+        points: Columns `key` and `as_of`, and any others, which stay.
+        rows: Columns `key` and `__at` (µs), and whole numbers to be measured.
         key: Name of the id.
-        history: Length of the windows; None reaches back to the start.
+        measure: The function.
+        names: What it returns.
 
     Returns:
-        The rows and marks, with `__mark`, and `as_of` on the marks.
+        One row per distinct point, with the columns `names`.
     """
-    end = F.unix_micros("as_of")
-    marks = [F.struct(end.alias(AT), F.lit(1).alias(MARK))]
-    if history is not None:
-        marks.append(F.struct((end - _micros_of(history)).alias(AT), F.lit(-1).alias(MARK)))
-    placed = points.filter(F.col(key).isNotNull()).select(key, "as_of").distinct()
-    placed = placed.select(key, "as_of", F.inline(F.array(*marks)))
-    return rows.withColumn(MARK, F.lit(0)).unionByName(placed, allowMissingColumns=True)
+    values = [name for name in rows.columns if name not in {key, AT}]
+    both = points.withColumns({AT: F.unix_micros("as_of"), _IS_ROW: F.lit(False)}).unionByName(
+        rows.withColumn(_IS_ROW, F.lit(True)), allowMissingColumns=True
+    )
+    # A point stands before the rows of its moment, and beside its equals.
+    others = [name for name in points.columns if name not in {key, "as_of"}]
+    in_order = both.repartition(key).sortWithinPartitions(key, AT, _IS_ROW, *others)
+    kept = points.columns
+
+    def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in _blocks(batches, key):
+            is_row = block[_IS_ROW].to_numpy()
+            is_point = ~is_row
+            is_point[1:] &= np.logical_or.reduce([_differ(block[name]) for name in kept])
+            past = _past(block, key, is_row, is_point)
+            of_rows = block.select(values).filter(pa.array(is_row))
+            found = measure(past, {name: _numbers(of_rows[name]) for name in values})
+            asked = block.select(kept).filter(pa.array(is_point))
+            for name in names:
+                asked = asked.append_column(name, pa.array(found[name], pa.int64()))
+            yield from asked.to_batches()
+
+    added = [StructField(name, LongType()) for name in names]
+    return in_order.mapInArrow(answer, StructType([*points.schema.fields, *added]))
 
 
-def collapse(rows: DataFrame, key: str, columns: Sequence[str], *, before: Column) -> DataFrame:
-    """Adds up the rows that lie before all points, which then need no place of their own in time.
+def totals(
+    points: DataFrame, rows: DataFrame, key: str, *, earliest: Column | None = None
+) -> DataFrame:
+    """Adds to each point the sums over everything before it, 0 where nothing happened.
 
     Args:
-        rows: Columns `key`, `__at` and `columns`, for sums over everything before a point.
+        points: See `measured`.
+        rows: Columns `key` and `__at` (µs), and whole numbers to be summed.
         key: Name of the id.
-        columns: What will be summed.
-        before: µs since 1970; no point asks about an earlier moment.
-
-    Returns:
-        `key`, `__at` and `columns`: one row per id for what lies before, then the other rows.
+        earliest: µs since 1970; no point asks about an earlier moment. Rows before it then need no
+            place of their own in time.
     """
-    kept = [key, AT, *columns]
-    old = rows.filter(F.col(AT) < before).groupBy(key).agg(*[F.sum(c).alias(c) for c in columns])
-    old = old.withColumn(AT, F.lit(ALWAYS_MICROS))
-    return old.select(kept).unionByName(rows.filter(F.col(AT) >= before).select(kept))
+    names = [name for name in rows.columns if name not in {key, AT}]
+    if earliest is not None:
+        old = rows.filter(F.col(AT) < earliest).groupBy(key)
+        old = old.agg(*[F.sum(name).alias(name) for name in names])
+        rows = rows.filter(F.col(AT) >= earliest).unionByName(
+            old.withColumn(AT, F.lit(ALWAYS_MICROS))
+        )
+
+    def measure(past: Past, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: sums(rows[name], past.first, past.end) for name in names}
+
+    return measured(points, rows, key, measure, names)
 
 
-def previous(column: str, key: str) -> Column:
-    """Returns the value of the last row before the present one on the time line."""
-    before = _forward(key).rowsBetween(Window.unboundedPreceding, -1)
-    return F.last(F.when(F.col(MARK) == 0, F.col(column)), ignorenulls=True).over(before)
+def _blocks(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
+    """Puts sorted batches together so that each id lies within one block."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.num_rows for one in held) < _BLOCK_ROWS:
+            continue
+        begins = np.flatnonzero(_differ(batch[key]))
+        if len(begins):  # else one id goes on all through the batch
+            cut = int(begins[-1]) + 1
+            yield pa.Table.from_batches([*held[:-1], batch.slice(0, cut)])
+            held = [batch.slice(cut)]
+    if held:
+        yield pa.Table.from_batches(held)
 
 
-def following(column: str, key: str) -> Column:
-    """Returns the value of the first row after the present one on the time line."""
-    return F.expr(
-        f"lead(if({MARK} = 0, {column}, null)) IGNORE NULLS "
-        f"OVER (PARTITION BY {key} ORDER BY {AT}, abs({MARK}) DESC)"
+def _past(block: pa.Table, key: str, is_row: np.ndarray, is_point: np.ndarray) -> Past:
+    begins = np.concatenate([[True], _differ(block[key])])
+    number = np.cumsum(begins) - 1
+    before = np.cumsum(is_row) - is_row
+    at = block[AT].to_numpy()
+    return Past(
+        row_at=at[is_row],
+        row_id=number[is_row],
+        point_at=at[is_point],
+        point_id=number[is_point],
+        first=before[begins][number[is_point]],
+        end=before[is_point],
     )
 
 
-def sums_at_points(
-    line: DataFrame,
-    key: str,
-    *,
-    windowed: Sequence[str] = (),
-    lifetime: Sequence[str] = (),
-    after_first: Sequence[str] = (),
-) -> DataFrame:
-    """Sums columns of a time line as of each point.
-
-    Args:
-        line: From `timeline`.
-        key: Name of the id.
-        windowed: Columns summed over `[as_of - history, as_of)`.
-        lifetime: Columns summed over everything before `as_of`.
-        after_first: Columns summed over the window less its first row that has them. The mark of a
-            window's start must hold the value of the row after it under `first_COLUMN`, null when
-            there is none. Where the window holds no such row the sum has no meaning.
-
-    Returns:
-        One row per point: `key`, `as_of` and the sums, 0 where nothing happened.
-    """
-    forward = _forward(key).rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    running = {
-        name: F.coalesce(F.sum(name).over(forward), F.lit(0))
-        for name in [*windowed, *after_first, *lifetime]
-    }
-    for name in after_first:
-        running[name] += F.when(F.col(MARK) == -1, F.coalesce(f"first_{name}", F.lit(0))).otherwise(
-            0
-        )
-    # Summed into columns of other names, so that each window reads the rows and not the sums.
-    summed = line.select(
-        key, "as_of", MARK, *[value.alias(f"__sum_{name}") for name, value in running.items()]
-    ).filter(F.col(MARK) != 0)
-    if not windowed and not after_first:  # one mark a point: nothing to put together
-        return summed.select(
-            key, "as_of", *[F.col(f"__sum_{name}").alias(name) for name in lifetime]
-        )
-    totals = [
-        F.sum(F.col(f"__sum_{name}") * F.col(MARK)).alias(name)
-        for name in [*windowed, *after_first]
-    ] + [F.sum(F.when(F.col(MARK) == 1, F.col(f"__sum_{name}"))).alias(name) for name in lifetime]
-    return summed.groupBy(key, "as_of").agg(*totals)
+def _differ(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Returns for all values but the first whether it differs from the one before."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    return np.asarray(pc.fill_null(pc.not_equal(values[1:], values[:-1]), True), dtype=bool)
 
 
-def _forward(key: str):
-    # Marks stand before the rows of their moment: an end leaves them out, a start takes them in.
-    return Window.partitionBy(key).orderBy(F.asc(AT), F.desc(F.abs(MARK)))
-
-
-def _micros_of(length: timedelta) -> int:
-    return length // timedelta(microseconds=1)
+def _numbers(values: pa.ChunkedArray) -> np.ndarray:
+    return pc.fill_null(values, 0).to_numpy()

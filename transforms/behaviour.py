@@ -6,14 +6,20 @@ known of behaviour stands here and joins them by id and moment (FE-36, DE-06).
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial, reduce
 
-from pyspark.sql import Column, DataFrame, Window
+import numpy as np
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from transforms import asof
+from transforms.asof import Past, sums
 from transforms.definitions import Feature
 from transforms.interactions import watch_share
 from transforms.schemas import EVENT_TYPES
+from transforms.visits import COUNTS, VISITS, by_kind, kind, visits
 
 _MICROS_PER_HOUR = 3_600_000_000
 _HOURS, _WEEKDAYS = 24, 7
@@ -22,6 +28,18 @@ _PARTS = 1_000_000
 
 _THURSDAY = 3
 """Day of the week of 1970-01-01, from 0 for Monday."""
+
+_SUMMED = ("share", "shares_known", "rating", "rated", "watched")
+_HOUR_COUNTS = tuple(f"hour_{number}" for number in range(_HOURS))
+_WEEKDAY_COUNTS = tuple(f"weekday_{number}" for number in range(_WEEKDAYS))
+_MEASURED = (*VISITS, *COUNTS, *_SUMMED, *_HOUR_COUNTS, *_WEEKDAY_COUNTS)
+
+_ENGAGED = {
+    "view_count": "view",
+    "like_count": "like",
+    "comment_count": "comment",
+    "repost_count": "share",
+}
 
 _WINDOW = "[as_of - history, as_of)"
 _ALWAYS = "before as_of"
@@ -67,103 +85,110 @@ def user_behaviour(
 ) -> DataFrame:
     """Counts what users did in a window before each point; `USER_BEHAVIOUR` defines the columns.
 
-    Meant for few points of each user, such as the interval's end: a row is read once for each
-    point whose window holds it.
-
     Args:
-        points: Columns `user_id` and `as_of`.
+        points: Columns `user_id` and `as_of`, and any others, which stay.
         events: Table `events`.
         items: Table `items`, for lengths.
         history: Length of the window.
         session_gap: Longest pause within a session.
 
     Returns:
-        One row per distinct point: `user_id`, `as_of` and the columns.
+        One row per distinct point, with the columns.
     """
-    asked = points.select("user_id", "as_of").distinct()
-    durations = items.select("item_id", "duration_seconds")
-    inside = (
-        asked.join(events, "user_id")
-        .filter(F.col("timestamp") < F.col("as_of"))
-        .filter(F.unix_micros("timestamp") >= F.unix_micros("as_of") - _micros(history))
-        .join(durations, "item_id", "left")
-        .withColumns({"watch_share": watch_share(), "at": F.unix_micros("timestamp")})
-    )
-    in_order = Window.partitionBy("user_id", "as_of").orderBy("at")
-    pause = F.col("at") - F.lag("at").over(in_order)
-    hours = F.floor(F.col("at") / _MICROS_PER_HOUR)
-    days = F.floor(hours / _HOURS)
-    placed = inside.withColumns(
-        {
-            "opens": F.coalesce(pause > _micros(session_gap), F.lit(True)),
-            "hour": F.pmod(hours, F.lit(_HOURS)),
-            "weekday": F.pmod(days + _THURSDAY, F.lit(_WEEKDAYS)),
-        }
-    )
+    lengths = items.select("item_id", "duration_seconds")
     is_play = F.col("event_type").isin("view", "skip")
-    counted = placed.groupBy("user_id", "as_of").agg(
-        *[F.count_if(F.col("event_type") == kind).alias(f"{kind}s") for kind in EVENT_TYPES],
-        _exact_mean(F.when(is_play, F.col("watch_share"))).alias("completion"),
-        _exact_mean(F.when(F.col("event_type") == "rating", F.col("value"))).alias("mean_rating"),
-        (F.sum(_parts(F.col("watch_seconds"))) / _PARTS).alias("watch_seconds"),
-        F.count_if("opens").alias("sessions"),
-        _profile("hour", _HOURS),
-        _profile("weekday", _WEEKDAYS),
-    )
-    whole = [*(f"{kind}s" for kind in EVENT_TYPES), "sessions"]
-    return asked.join(counted, ["user_id", "as_of"], "left").select(
+    share = F.when(is_play, watch_share())
+    rating = F.when(F.col("event_type") == "rating", F.col("value"))
+    acts = events.join(lengths, "item_id", "left").select(
         "user_id",
-        "as_of",
-        *[F.coalesce(name, F.lit(0)).alias(name) for name in whole[:-1]],
-        "completion",
-        "mean_rating",
-        F.coalesce("watch_seconds", F.lit(0.0)).alias("watch_seconds"),
-        F.coalesce("sessions", F.lit(0)).alias("sessions"),
-        F.coalesce(F.col("watch_seconds") / F.col("sessions"), F.lit(0.0)).alias(
-            "watch_seconds_per_session"
-        ),
-        _or_zeros("hour_profile", _HOURS),
-        _or_zeros("weekday_profile", _WEEKDAYS),
+        F.unix_micros("timestamp").alias(asof.AT),
+        kind().alias("kind"),
+        _parts(share).alias("share"),
+        share.isNotNull().cast("int").alias("shares_known"),
+        _parts(rating).alias("rating"),
+        rating.isNotNull().cast("int").alias("rated"),
+        _parts(F.col("watch_seconds")).alias("watched"),
+    )
+    measures = partial(_measures, history=history, session_gap=session_gap)
+    known = asof.measured(points, acts, "user_id", measures, _MEASURED)
+    watched = F.col("watched") / _PARTS
+    return known.select(
+        *points.columns,
+        *[F.col(f"count_{name}").alias(f"{name}s") for name in EVENT_TYPES],
+        _mean("share", "shares_known").alias("completion"),
+        _mean("rating", "rated").alias("mean_rating"),
+        watched.alias("watch_seconds"),
+        "sessions",
+        (watched / F.greatest("sessions", F.lit(1))).alias("watch_seconds_per_session"),
+        _profile(_HOUR_COUNTS).alias("hour_profile"),
+        _profile(_WEEKDAY_COUNTS).alias("weekday_profile"),
     )
 
 
-def item_engagement(points: DataFrame, events: DataFrame) -> DataFrame:
+def item_engagement(
+    points: DataFrame, events: DataFrame, *, earliest: datetime | None = None
+) -> DataFrame:
     """Counts what was done with items before each point; `ITEM_ENGAGEMENT` defines the columns.
 
     Args:
-        points: Columns `item_id` and `as_of`; see `user_behaviour` on their number.
+        points: Columns `item_id` and `as_of`, and any others, which stay.
         events: Table `events`.
+        earliest: No point asks about an earlier moment; known, it spares work.
 
     Returns:
-        One row per distinct point: `item_id`, `as_of` and the columns.
+        One row per distinct point, with the columns.
     """
-    kinds = {
-        "view_count": "view",
-        "like_count": "like",
-        "comment_count": "comment",
-        "repost_count": "share",
-    }
-    asked = points.select("item_id", "as_of").distinct()
-    wanted = events.filter(F.col("event_type").isin(*kinds.values()))
-    counted = (
-        asked.join(wanted, "item_id")
-        .filter(F.col("timestamp") < F.col("as_of"))
-        .groupBy("item_id", "as_of")
-        .agg(*[F.count_if(F.col("event_type") == kind).alias(name) for name, kind in kinds.items()])
-    )
-    counts = {name: F.coalesce(name, F.lit(0)) for name in kinds}
-    return asked.join(counted, ["item_id", "as_of"], "left").select(
+    counted = events.filter(F.col("event_type").isin(*_ENGAGED.values())).select(
         "item_id",
-        "as_of",
-        *[count.alias(name) for name, count in counts.items()],
-        (counts["like_count"] + counts["comment_count"] + counts["repost_count"]).alias(
-            "total_engagement"
-        ),
+        F.unix_micros("timestamp").alias(asof.AT),
+        *[(F.col("event_type") == kind).cast("int").alias(name) for name, kind in _ENGAGED.items()],
+    )
+    before = None if earliest is None else F.unix_micros(F.lit(earliest))
+    return _with_total(asof.totals(points, counted, "item_id", earliest=before))
+
+
+def more_engagement(before: DataFrame, points: DataFrame, events: DataFrame) -> DataFrame:
+    """Adds the events since an earlier moment to `item_engagement` as of that moment.
+
+    Args:
+        before: The counts as of the earlier moment; of an item without a row they are 0.
+        points: Columns `item_id` and `as_of`, one moment, each item once.
+        events: Table `events` from the earlier moment to the points'.
+    """
+    since = item_engagement(points, events)
+    earlier = before.select("item_id", *[F.col(name).alias(f"{name}_before") for name in _ENGAGED])
+    sums = {name: F.col(name) + F.coalesce(f"{name}_before", F.lit(0)) for name in _ENGAGED}
+    return _with_total(
+        since.join(earlier, "item_id", "left").withColumns(sums).select(*since.columns)
     )
 
 
-def _exact_mean(value: Column) -> Column:
-    return F.sum(_parts(value)) / F.count(value) / _PARTS
+def _with_total(counted: DataFrame) -> DataFrame:
+    total = F.col("like_count") + F.col("comment_count") + F.col("repost_count")
+    return counted.withColumn("total_engagement", total)
+
+
+def _measures(
+    acts: Past, rows: Mapping[str, np.ndarray], *, history: timedelta, session_gap: timedelta
+) -> dict[str, np.ndarray]:
+    start_P, end_P = acts.since(history), acts.end
+    hour_R = acts.row_at // _MICROS_PER_HOUR
+    weekday_R = (hour_R // _HOURS + _THURSDAY) % _WEEKDAYS
+    hour_R = hour_R % _HOURS
+    return {
+        **visits(acts, start_P, end_P, session_gap),
+        **by_kind(rows["kind"], start_P, end_P),
+        **{name: sums(rows[name], start_P, end_P) for name in _SUMMED},
+        **{
+            name: sums(part_R == number, start_P, end_P)
+            for part_R, names in ((hour_R, _HOUR_COUNTS), (weekday_R, _WEEKDAY_COUNTS))
+            for number, name in enumerate(names)
+        },
+    }
+
+
+def _mean(parts: str, count: str) -> Column:
+    return F.when(F.col(count) > 0, F.col(parts) / F.col(count) / _PARTS)
 
 
 def _parts(value: Column) -> Column:
@@ -171,14 +196,6 @@ def _parts(value: Column) -> Column:
     return F.round(value * _PARTS).cast("bigint")
 
 
-def _profile(column: str, size: int) -> Column:
-    shares = [F.count_if(F.col(column) == number) / F.count("*") for number in range(size)]
-    return F.array(*shares).alias(f"{column}_profile")
-
-
-def _or_zeros(name: str, size: int) -> Column:
-    return F.coalesce(F.col(name), F.array_repeat(F.lit(0.0), size)).alias(name)
-
-
-def _micros(length: timedelta) -> int:
-    return length // timedelta(microseconds=1)
+def _profile(names: Sequence[str]) -> Column:
+    total = F.greatest(reduce(Column.__add__, map(F.col, names)), F.lit(1))
+    return F.array(*[F.col(name) / total for name in names])

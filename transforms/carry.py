@@ -109,31 +109,19 @@ def touched_items(
     return _distinct(ids)
 
 
-def touched_histories(
-    events: DataFrame,
-    *,
-    base_end: datetime,
-    end: datetime,
-    changed_items: DataFrame | None,
-) -> DataFrame:
-    """Finds the users whose list of interactions may differ between two moments.
+def users_of(events: DataFrame, items: DataFrame, before: datetime) -> DataFrame:
+    """Finds the users who met one of a few items before a moment.
 
     Args:
         events: Table `events`.
-        base_end: The earlier moment.
-        end: The later moment.
-        changed_items: Column `item_id`: items of another duration.
+        items: Column `item_id`.
+        before: The moment.
 
     Returns:
         Column `user_id`, each user once.
     """
-    ids = [between(events, "timestamp", base_end, end).select("user_id")]
-    if changed_items is not None:
-        earlier = events.filter(F.col("timestamp") < F.lit(base_end))
-        ids.append(
-            earlier.join(F.broadcast(changed_items), "item_id", "left_semi").select("user_id")
-        )
-    return _distinct(ids)
+    earlier = events.filter(F.col("timestamp") < F.lit(before))
+    return _distinct([earlier.join(F.broadcast(items), "item_id", "left_semi").select("user_id")])
 
 
 def carry_forward(
@@ -163,28 +151,6 @@ def carry_forward(
     anew = features(fresh, ids)
     kept = [name for name in base.columns if name not in {*ages.columns, "interval_end"}]
     carried = base.select(key, *kept).join(ages.join(ids, key, "left_anti"), key)
-    return anew.unionByName(carried.select(anew.columns))
-
-
-def carry_histories(
-    base: DataFrame,
-    touched: DataFrame,
-    events: DataFrame,
-    histories: Callable[[DataFrame], DataFrame],
-    end: datetime,
-) -> DataFrame:
-    """Computes the users' histories from those of an earlier moment.
-
-    Args:
-        base: The earlier snapshot of table `sequences`.
-        touched: Column `user_id`: users whose history may have changed.
-        events: Table `events`.
-        histories: Computes table `sequences` from events.
-        end: The present moment.
-    """
-    ids = F.broadcast(touched.localCheckpoint())
-    anew = histories(events.join(ids, "user_id", "left_semi"))
-    carried = base.join(ids, "user_id", "left_anti").withColumn("interval_end", F.lit(end))
     return anew.unionByName(carried.select(anew.columns))
 
 

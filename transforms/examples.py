@@ -9,6 +9,7 @@ from math import tau
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from transforms.behaviour import item_engagement
 from transforms.interactions import LabelRule, interactions
 from transforms.intervals import interval_end_of
 from transforms.item_features import item_features
@@ -74,22 +75,16 @@ def examples(
     of_user = user_features(
         _points(recent, "user_id"), window, users, follows, history=history, session_gap=session_gap
     )
-    of_item = item_features(
-        _points(recent, "item_id"),
-        before,
-        items,
-        users,
-        follows,
-        categories=categories,
-        earliest=start,
-    )
+    engaged = item_engagement(_points(recent, "item_id", "user_id"), before, earliest=start)
+    of_item = item_features(engaged, items, users, follows, categories=categories, earliest=start)
     micros = F.unix_micros("timestamp")
     day_part = F.pmod(micros, F.lit(_MICROS_PER_DAY)) / _MICROS_PER_DAY
     weekday = F.weekday("timestamp") / 7
+    # All by user: of what is wide, no row leaves the part that it is in.
     joined = (
         interactions(recent, items, rule)
         .join(_prefixed(of_user, "user"), ["user_id", "timestamp"], "left")
-        .join(_prefixed(of_item, "item"), ["item_id", "timestamp"], "left")
+        .join(_prefixed(of_item, "item", "user_id"), ["user_id", "timestamp", "item_id"], "left")
         .withColumns(
             {
                 "interval_end": interval_end_of("timestamp", *every),
@@ -111,19 +106,19 @@ def _only(frame: DataFrame, recent: DataFrame, key: str) -> DataFrame:
     return frame.join(F.broadcast(recent.select(key).distinct()), key, "left_semi")
 
 
-def _points(events: DataFrame, key: str) -> DataFrame:
-    return events.select(key, F.col("timestamp").alias("as_of"))
+def _points(events: DataFrame, *keys: str) -> DataFrame:
+    return events.select(*keys, F.col("timestamp").alias("as_of"))
 
 
-def _prefixed(features: DataFrame, owner: str) -> DataFrame:
-    key = f"{owner}_id"
+def _prefixed(features: DataFrame, owner: str, *keys: str) -> DataFrame:
     wanted = {*columns("examples"), *_PAIRED}
+    kept = [f"{owner}_id", *keys]
     renamed = [
         F.col(name).alias(f"{owner}_{name}")
         for name in features.columns
-        if f"{owner}_{name}" in wanted and name not in {key, "as_of"}
+        if f"{owner}_{name}" in wanted and name not in kept
     ]
-    return features.select(key, F.col("as_of").alias("timestamp"), *renamed)
+    return features.select(*kept, F.col("as_of").alias("timestamp"), *renamed)
 
 
 def _or_unknown(column: str) -> Column:

@@ -9,10 +9,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms import asof, text
+from transforms.behaviour import ITEM_ENGAGEMENT
 from transforms.definitions import Feature
 
 _MICROS_PER_HOUR = 3_600_000_000
-_COUNTED = {"views": "view", "likes": "like", "comments": "comment", "shares": "share"}
+_COUNTS = frozenset(feature.name for feature in ITEM_ENGAGEMENT)
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -44,8 +45,7 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def item_features(
-    points: DataFrame,
-    events: DataFrame,
+    engaged: DataFrame,
     items: DataFrame,
     users: DataFrame,
     follows: DataFrame,
@@ -58,8 +58,8 @@ def item_features(
     `FEATURES` defines the columns; see `transforms.asof` on what is known of a moment.
 
     Args:
-        points: Columns `item_id` and `as_of`.
-        events: Table `events`.
+        engaged: The points as `item_engagement` returns them, with its counts; columns that are
+            not its own stay.
         items: Table `items`; an item without a row has null and empty features and its counters.
         users: Table `users`, for the authors.
         follows: Table `follows`, for the authors.
@@ -67,19 +67,18 @@ def item_features(
         earliest: No point asks about an earlier moment; known, it spares work.
 
     Returns:
-        One row per distinct point: `item_id`, `as_of` and the features.
+        One row per distinct point, with the features.
     """
-    counted = events.filter(F.col("event_type").isin(*_COUNTED.values())).select(
-        "item_id",
-        F.unix_micros("timestamp").alias(asof.AT),
-        *[(F.col("event_type") == kind).cast("int").alias(name) for name, kind in _COUNTED.items()],
+    fans = follows.select(
+        _owner("author", F.col("followee_id")).alias("owner"),
+        asof.micros("since").alias(asof.AT),
+        F.lit(1).alias("author_follower_count"),
     )
-    if earliest is not None:
-        counted = asof.collapse(
-            counted, "item_id", list(_COUNTED), before=F.unix_micros(F.lit(earliest))
-        )
-    line = asof.timeline(points, counted, "item_id")
-    counters = asof.sums_at_points(line, "item_id", lifetime=list(_COUNTED))
+    # An item without an author goes by itself, else one part would hold all of them.
+    owner = F.coalesce(_owner("author", F.col("author_id")), _owner("item", F.col("item_id")))
+    owned = engaged.join(items.select("item_id", "author_id"), "item_id", "left")
+    before = None if earliest is None else F.unix_micros(F.lit(earliest))
+    followed = asof.totals(owned.withColumn("owner", owner), fans, "owner", earliest=before)
 
     own_text = text.item_text()
     static = items.select(
@@ -97,44 +96,33 @@ def item_features(
     authors = users.select(
         F.col("user_id").alias("author_id"), F.col("trust_score").alias("author_trust_score")
     )
-    static = static.join(authors, "author_id", "left")
-    known = counters.join(static, "item_id", "left")
+    static = static.join(authors, "author_id", "left").drop("author_id")
+    known = followed.join(static, "item_id", "left")
 
-    fans = follows.select(
-        F.col("followee_id").alias("author_id"),
-        asof.micros("since").alias(asof.AT),
-        F.lit(1).alias("author_follower_count"),
-    )
-    followers = asof.sums_at_points(
-        asof.timeline(known.select("author_id", "as_of"), fans, "author_id"),
-        "author_id",
-        lifetime=["author_follower_count"],
-    )
-    known = known.join(followers, ["author_id", "as_of"], "left")
-
-    engagement = F.col("likes") + F.col("comments") + F.col("shares")
-
-    def ratio(part: str) -> Column:
-        return F.col(part) / F.greatest(engagement, F.lit(1))
+    def ratio(part: str, whole: str = "total_engagement") -> Column:
+        return F.col(part) / F.greatest(F.col(whole), F.lit(1))
 
     return known.withColumn("hashtags", _tags_known()).select(
-        "item_id",
-        "as_of",
+        *[name for name in engaged.columns if name not in _COUNTS],
         F.coalesce("content_length", F.lit(0)).alias("content_length"),
         F.coalesce("has_media", F.lit(False)).alias("has_media"),
         F.size("hashtags").alias("hashtag_count"),
         "hashtags",
         "author_trust_score",
-        F.coalesce("author_follower_count", F.lit(0)).cast("bigint").alias("author_follower_count"),
+        "author_follower_count",
         _item_age(),
-        (engagement / F.greatest("views", F.lit(1))).alias("engagement_rate"),
-        ratio("likes").alias("like_ratio"),
-        ratio("comments").alias("comment_ratio"),
-        ratio("shares").alias("share_ratio"),
+        ratio("total_engagement", "view_count").alias("engagement_rate"),
+        ratio("like_count").alias("like_ratio"),
+        ratio("comment_count").alias("comment_ratio"),
+        ratio("repost_count").alias("share_ratio"),
         _category(categories).alias("category"),
         F.coalesce("sentiment", F.lit(0.0)).alias("sentiment"),
         F.coalesce("readability", F.lit(0.0)).alias("readability"),
     )
+
+
+def _owner(kind: str, identity: Column) -> Column:
+    return F.concat(F.lit(f"{kind}:"), identity)
 
 
 def item_ages(points: DataFrame, items: DataFrame) -> DataFrame:

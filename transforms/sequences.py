@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from transforms.interactions import LabelRule, interactions
@@ -52,3 +52,26 @@ def sequences(
         F.col("entries.watch_share").alias("watch_shares"),
         F.col("entries.strength").alias("strengths"),
     )
+
+
+def with_later(before: DataFrame, later: DataFrame, *, max_length: int) -> DataFrame:
+    """Appends what users did later to their histories.
+
+    Args:
+        before: Table `sequences` as of an earlier moment.
+        later: Table `sequences` of the events since that moment.
+        max_length: How many entries are kept, the latest ones.
+
+    Returns:
+        Table `sequences` as of the later moment, without `interval_end`.
+    """
+    arrays = [name for name in later.columns if name not in {"user_id", "interval_end"}]
+    earlier = before.select("user_id", *[F.col(name).alias(f"{name}_before") for name in arrays])
+    joined = later.drop("interval_end").join(earlier, "user_id", "full_outer")
+
+    def latest(name: str) -> Column:
+        both = F.concat(*[F.coalesce(part, F.array()) for part in (f"{name}_before", name)])
+        first = F.greatest(F.size(both) - max_length + 1, F.lit(1))
+        return F.slice(both, first, max_length).alias(name)
+
+    return joined.select("user_id", *map(latest, arrays))

@@ -20,6 +20,8 @@ COMMON_SETTINGS: dict[str, str] = {
     # Parquet does not check its own checksums by default; flipped bytes then change sums silently.
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    # Any other limit makes Spark measure the batch anew with every row; rows are limited already.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
     # Rows that lie together by user need no exchange to be joined by user and moment.
     "spark.sql.requireAllClusterKeysForCoPartition": "false",
     # What a long backfill would otherwise pile up in the driver: snapshots of tables, old plans.
@@ -38,9 +40,15 @@ LOCAL_SETTINGS: dict[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
     # Few rows are put together again into one or two parts; many fit into memory part by part.
     "spark.sql.shuffle.partitions": "32",
+    # Parts that surely fit into memory are joined by hash, without sorting either side.
+    "spark.sql.adaptive.advisoryPartitionSizeInBytes": "16m",
+    "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "16m",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
-    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Duser.timezone=UTC",
+    # Code that Spark makes for wide rows is longer than what the JVM would else compile.
+    "spark.driver.extraJavaOptions": (
+        "-XX:+UseParallelGC -XX:-DontCompileHugeMethods -Duser.timezone=UTC"
+    ),
 }
 """Settings added for a `local[...]` master; together they make small jobs several times faster."""
 

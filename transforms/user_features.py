@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms import asof
+from transforms.asof import Past, sums
 from transforms.definitions import Feature
 from transforms.schemas import EVENT_TYPES
+from transforms.visits import COUNTS, VISITS, by_kind, kind, visits
 
 _MICROS_PER_DAY = 86_400_000_000
+_FOLLOWED, _FOLLOWS = 100, 101
+"""Kinds of rows beside those of acts."""
 
+_MEASURED = ("follower_count", "following_count", "total_interactions", *VISITS, *COUNTS)
 
 _WINDOW = "[as_of - history, as_of)"
 
@@ -57,7 +65,7 @@ def user_features(
     `FEATURES` defines the columns; see `transforms.asof` on what is known of a moment.
 
     Args:
-        points: Columns `user_id` and `as_of`.
+        points: Columns `user_id` and `as_of`, and any others, which stay.
         events: Table `events`.
         users: Table `users`; a user without a row gets the defaults above.
         follows: Table `follows`.
@@ -66,81 +74,33 @@ def user_features(
         interests: How many interests count as top.
 
     Returns:
-        One row per distinct point: `user_id`, `as_of` and the features.
+        One row per distinct point, with the features.
     """
-    counted = [f"count_{name}" for name in EVENT_TYPES]
-    moments = (
-        events.groupBy("user_id", "timestamp")
-        .agg(
-            # Counted by itself, so that who needs no shares (examples) pays for one sum, not ten.
-            F.count("*").alias("total_interactions"),
-            *[
-                F.count_if(F.col("event_type") == kind).alias(name)
-                for name, kind in zip(counted, EVENT_TYPES, strict=True)
-            ],
-        )
-        .withColumn(asof.AT, F.unix_micros("timestamp"))
-        .withColumn("event_at", F.col(asof.AT))
-        .drop("timestamp")
-    )
+    at = F.unix_micros("timestamp").alias(asof.AT)
+    acts = events.select("user_id", at, kind().alias("kind"))
     since = asof.micros("since").alias(asof.AT)
     edges = follows.select(
         since,
         F.inline(
             F.array(
-                F.struct(
-                    F.col("followee_id").alias("user_id"),
-                    F.lit(1).alias("follower_count"),
-                    F.lit(0).alias("following_count"),
-                ),
-                F.struct(
-                    F.col("follower_id").alias("user_id"),
-                    F.lit(0).alias("follower_count"),
-                    F.lit(1).alias("following_count"),
-                ),
+                F.struct(F.col("followee_id").alias("user_id"), F.lit(_FOLLOWED).alias("kind")),
+                F.struct(F.col("follower_id").alias("user_id"), F.lit(_FOLLOWS).alias("kind")),
             )
         ),
     )
-    line = asof.timeline(
-        points, moments.unionByName(edges, allowMissingColumns=True), "user_id", history=history
-    )
-    line = line.withColumns(
-        {
-            "previous_at": asof.previous("event_at", "user_id"),
-            "following_at": asof.following("event_at", "user_id"),
-        }
-    )
-    longest = session_gap // timedelta(microseconds=1)
-    before = F.col("previous_at")
-    inside = ["in_session_us", "sessions", "days"]
-    line = line.withColumns(
-        {
-            f"{prefix}{name}": value
-            for prefix, at in (("", F.col("event_at")), ("first_", F.col("following_at")))
-            for name, value in zip(inside, _since(before, at, longest), strict=True)
-        }
-    )
-    sums = asof.sums_at_points(
-        line,
-        "user_id",
-        windowed=["total_interactions", *counted],
-        after_first=inside,
-        lifetime=["follower_count", "following_count"],
-    )
-    # The first event of the window opens a session and a day, whatever came before the window.
-    is_active = F.col("total_interactions") > 0
-    opened = {"in_session_us": 0, "sessions": 1, "days": 1}
-    sums = sums.withColumns(
-        {name: F.when(is_active, F.col(name) + one).otherwise(0) for name, one in opened.items()}
-    )
+    measures = partial(_measures, history=history, session_gap=session_gap)
+    known = asof.measured(points, acts.unionByName(edges), "user_id", measures, _MEASURED)
+    empty = F.create_map().cast("map<string,double>")
     profiles = users.select(
-        "user_id", "created_at", "trust_score", "interests", "content_type_preferences"
+        "user_id",
+        "created_at",
+        _top(F.coalesce("interests", empty), interests).alias("top_interests"),
+        "content_type_preferences",
+        "trust_score",
     )
     days_in_window = max(history / timedelta(days=1), 1.0)
-    empty = F.create_map().cast("map<string,double>")
-    return sums.join(profiles, "user_id", "left").select(
-        "user_id",
-        "as_of",
+    return known.join(profiles, "user_id", "left").select(
+        *points.columns,
         _account_age(),
         "total_interactions",
         (
@@ -148,7 +108,7 @@ def user_features(
             .otherwise(0.0)
             .alias("avg_session_seconds")
         ),
-        _top(F.coalesce("interests", empty), interests).alias("top_interests"),
+        F.coalesce("top_interests", F.array().cast("array<string>")).alias("top_interests"),
         _shares().alias("engagement_patterns"),
         F.log1p(F.col("follower_count") + F.col("following_count")).alias("social_connectivity"),
         F.coalesce("content_type_preferences", empty).alias("content_preferences"),
@@ -170,17 +130,20 @@ def _account_age() -> Column:
     return F.when(age >= 0, age).alias("account_age_days")
 
 
-def _since(before: Column, at: Column, longest: int) -> tuple[Column, Column, Column]:
-    """What an event adds, given when the one before it was: µs in session, sessions and days."""
-    in_session = F.coalesce(at - before <= longest, F.lit(False))
-    opens_day = F.coalesce(
-        F.floor(at / _MICROS_PER_DAY) != F.floor(before / _MICROS_PER_DAY), F.lit(True)
-    )
-    return (
-        F.when(at.isNotNull(), F.when(in_session, at - before).otherwise(0)),
-        F.when(at.isNotNull(), (~in_session).cast("int")),
-        F.when(at.isNotNull(), opens_day.cast("int")),
-    )
+def _measures(
+    past: Past, rows: Mapping[str, np.ndarray], *, history: timedelta, session_gap: timedelta
+) -> dict[str, np.ndarray]:
+    kind_R = rows["kind"]
+    is_act_R = kind_R < _FOLLOWED
+    acts = past.only(is_act_R)
+    start_P, end_P = acts.since(history), acts.end
+    return {
+        "follower_count": sums(kind_R == _FOLLOWED, past.first, past.end),
+        "following_count": sums(kind_R == _FOLLOWS, past.first, past.end),
+        "total_interactions": end_P - start_P,
+        **visits(acts, start_P, end_P, session_gap),
+        **by_kind(kind_R[is_act_R], start_P, end_P),
+    }
 
 
 def _top(scores: Column, count: int) -> Column:

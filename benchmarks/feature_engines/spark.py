@@ -14,6 +14,8 @@ def start(task: Task) -> Callable[[str], None]:
     from pyspark.sql import functions as F
 
     from pipelines.bootstrap import delta_jars, java_home
+    from transforms.behaviour import item_engagement
+    from transforms.carry import between
     from transforms.examples import examples
     from transforms.interactions import LabelRule
     from transforms.item_features import item_features
@@ -40,12 +42,19 @@ def start(task: Task) -> Callable[[str], None]:
     def compute(name: str) -> None:
         if name == "user_features":
             found = user_features(
-                points(users, "user_id"), past, users, follows, interests=INTERESTS, **windows
+                points(users, "user_id"),
+                between(
+                    events, "timestamp", task.interval_end - windows["history"], task.interval_end
+                ),
+                users,
+                follows,
+                interests=INTERESTS,
+                **windows,
             )
         elif name == "item_features":
+            engaged = item_engagement(points(items, "item_id"), past, earliest=task.interval_end)
             found = item_features(
-                points(items, "item_id"),
-                past,
+                engaged,
                 items,
                 users,
                 follows,

@@ -28,7 +28,7 @@ def run(context: StageContext) -> StageResult:
 def _users(context: StageContext) -> StageResult:
     from pipelines.stages.frames import as_points, write_snapshot
     from transforms.behaviour import user_behaviour
-    from transforms.carry import between, carry_forward, touched_histories, touched_users
+    from transforms.carry import between, carry_forward, touched_users, users_of
 
     options = context.project.pipeline.features
     end = context.interval.end
@@ -47,16 +47,10 @@ def _users(context: StageContext) -> StageResult:
         return behaviour(points, events.join(ids, "user_id", "left_semi"))
 
     def carried(base: Base) -> DataFrame:
-        touched = touched_users(
-            events, None, base_end=base.end, end=end, history=options.history
-        ).unionByName(
-            touched_histories(
-                events,
-                base_end=base.end,
-                end=end,
-                changed_items=base.changes.rows("items", ("item_id", "duration_seconds")),
-            )
-        )
+        touched = touched_users(events, None, base_end=base.end, end=end, history=options.history)
+        changed = base.changes.rows("items", ("item_id", "duration_seconds"))
+        if changed is not None:
+            touched = touched.unionByName(users_of(events, changed, base.end)).distinct()
         return carry_forward(base.frame, points, touched, "user_id", behaviour_of, points)
 
     points = as_points(users, "user_id", context.interval)
@@ -67,25 +61,18 @@ def _users(context: StageContext) -> StageResult:
 
 def _items(context: StageContext) -> StageResult:
     from pipelines.stages.frames import as_points, write_snapshot
-    from transforms.behaviour import item_engagement
-    from transforms.carry import between, carry_forward
+    from transforms.behaviour import item_engagement, more_engagement
+    from transforms.carry import between
 
+    end = context.interval.end
     events, items, _ = (context.read(table) for table in context.step.reads)
-
-    def engagement_of(points: DataFrame, ids: DataFrame) -> DataFrame:
-        return item_engagement(points, events.join(ids, "item_id", "left_semi"))
-
-    def carried(base: Base) -> DataFrame:
-        touched = between(events, "timestamp", base.end, context.interval.end).select("item_id")
-        return carry_forward(
-            base.frame, points, touched.distinct(), "item_id", engagement_of, points
-        )
-
     points = as_points(items, "item_id", context.interval)
     return write_snapshot(
         context,
         "item_engagement",
         "items",
-        anew=lambda: item_engagement(points, events),
-        carried=carried,
+        anew=lambda: item_engagement(points, events, earliest=end),
+        carried=lambda base: more_engagement(
+            base.frame, points, between(events, "timestamp", base.end, end)
+        ),
     )

@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> StageResult:
     """Replace the interval of ``item_features``, from an earlier one where one still holds."""
+    from pyspark.sql import functions as F
+
     from pipelines.stages.frames import as_points, write_snapshot
     from transforms.carry import carry_forward, touched_items
     from transforms.item_features import item_ages, item_features
 
     categories = context.project.pipeline.features.categories
     end = context.interval.end
-    events, items, users, follows = (context.read(table) for table in context.step.reads)
+    events, items, users, follows, engagement = map(context.read, context.step.reads)
+    counts = engagement.filter(F.col("interval_end") == F.lit(end)).drop("interval_end")
 
-    def features(points: DataFrame, events: DataFrame, items: DataFrame) -> DataFrame:
-        return item_features(
-            points, events, items, users, follows, categories=categories, earliest=end
-        )
+    def features(points: DataFrame, items: DataFrame) -> DataFrame:
+        engaged = points.join(counts, "item_id")
+        return item_features(engaged, items, users, follows, categories=categories, earliest=end)
 
     def features_of(points: DataFrame, ids: DataFrame) -> DataFrame:
-        theirs, wanted = (frame.join(ids, "item_id", "left_semi") for frame in (events, items))
-        return features(points, theirs, wanted)
+        return features(points, items.join(ids, "item_id", "left_semi"))
 
     def carried(base: Base) -> DataFrame:
         touched = touched_items(
@@ -50,6 +51,6 @@ def run(context: StageContext) -> StageResult:
         context,
         "item_features",
         "items",
-        anew=lambda: features(points, events, items),
+        anew=lambda: features(points, items),
         carried=carried,
     )

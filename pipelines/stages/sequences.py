@@ -14,26 +14,32 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> StageResult:
     """Replace the interval of ``sequences``, from an earlier one where one still holds."""
+    from pyspark.sql import functions as F
+
     from pipelines.stages.frames import label_rule, write_snapshot
-    from transforms.carry import carry_histories, touched_histories
-    from transforms.sequences import sequences
+    from transforms.carry import between, users_of
+    from transforms.sequences import sequences, with_later
 
     end = context.interval.end
+    max_length = context.project.pipeline.features.sequence_length
     events, items = context.read("events"), context.read("items")
 
     def histories(events: DataFrame) -> DataFrame:
         return sequences(
-            events,
-            items,
-            interval_end=end,
-            max_length=context.project.pipeline.features.sequence_length,
-            rule=label_rule(context),
+            events, items, interval_end=end, max_length=max_length, rule=label_rule(context)
         )
 
     def carried(base: Base) -> DataFrame:
-        durations = base.changes.rows("items", ("item_id", "duration_seconds"))
-        touched = touched_histories(events, base_end=base.end, end=end, changed_items=durations)
-        return carry_histories(base.frame, touched, events, histories, end)
+        later = histories(between(events, "timestamp", base.end, end))
+        grown = with_later(base.frame, later, max_length=max_length)
+        grown = grown.withColumn("interval_end", F.lit(end)).select(later.columns)
+        changed = base.changes.rows("items", ("item_id", "duration_seconds"))
+        if changed is None:
+            return grown
+        # Another duration changes the watched shares of all the past.
+        redone = F.broadcast(users_of(events, changed, base.end).localCheckpoint())
+        anew = histories(events.join(redone, "user_id", "left_semi"))
+        return grown.join(redone, "user_id", "left_anti").unionByName(anew)
 
     return write_snapshot(
         context, "sequences", "histories", anew=lambda: histories(events), carried=carried

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from transforms.carry import touched_histories, touched_items, touched_users
+from transforms.carry import touched_items, touched_users, users_of
 from transforms.changes import changed_rows, first_changed_hour, first_event_of, first_since
 from transforms.interactions import LabelRule, interactions, strengths
 
@@ -112,10 +112,7 @@ def test_whom_an_interval_touches(table):
         events, items, follows, changed_items=changed_item, changed_users=changed_user,
         changed_follows=changed_follow, **when,
     )) == {"i1", "i2", "tagged", "by a followee", "by a changed user", "i6"}  # fmt: skip
-    assert ids(touched_histories(events, changed_items=None, **when)) == {"first", "last"}
-    assert ids(touched_histories(events, changed_items=changed_item, **when)) == {
-        "first", "last", "left",
-    }  # fmt: skip
+    assert ids(users_of(events, changed_item, T0)) == {"left"}
 
 
 def test_strengths_are_those_of_interactions(table):

@@ -8,6 +8,7 @@ from math import log1p
 
 import pytest
 
+from transforms.behaviour import item_engagement
 from transforms.item_features import item_features
 from transforms.schemas import columns
 from transforms.user_features import user_features
@@ -216,9 +217,9 @@ def of_items(spark, table):
     ]  # fmt: skip
     names = [row["item_id"] for row in items] + ["unlisted", "unknown"]
     follows = [follow("a", "ann", NOW - DAY), follow("b", "ann", NOW), follow("c", "gone")]
+    asked = points(spark, "item_id", *[(n, NOW) for n in names], ("busy", NOW - HOUR + 5 * US))
     found = item_features(
-        points(spark, "item_id", *[(n, NOW) for n in names], ("busy", NOW - HOUR + 5 * US)),
-        table("events", events), table("items", items),
+        item_engagement(asked, table("events", events)), table("items", items),
         table("users", [{"user_id": "ann", "trust_score": 0.25}]), table("follows", follows),
         categories={"guitar": "strings", "drums": "rhythm", "late": "wrong"},
     )  # fmt: skip

@@ -91,7 +91,9 @@ def features(spark, tables, variants=VARIANTS):
     frames = [
         user_features(asked["user_id"], events, users, follows, **window),
         user_behaviour(asked["user_id"], events, items, **window),
-        item_features(asked["item_id"], events, items, users, follows, categories={}),
+        item_features(
+            item_engagement(asked["item_id"], events), items, users, follows, categories={}
+        ),
         item_engagement(asked["item_id"], events),
     ]
     found = {variant: [{} for _ in range(ROWS)] for variant in variants}
