@@ -323,9 +323,12 @@ What is not in proportion to the new events, by definition or by choice:
 - `graph_edges` is always built from all events. The weight of an interaction halves every 30 days,
   so every row changes with every interval; a new like changes the similarities of all items that
   its item goes with.
-- `user_features`, `item_features` and `sequences` write a row for every id each interval, since a
-  reader of one interval finds all of it there. Only the rows of ids with new events (or events that
-  leave the history) are computed; finding the past of those ids reads some columns of all events.
+- `user_features` and `user_behaviour` look at a window whose both ends move, and at its sessions;
+  they read the window's events in order. Finding out for whom something came or left, and reading
+  only their past, took longer than that at 10 million events.
+- All tables but `examples` write a row for every id each interval, since a reader of one interval
+  finds all of it there. `item_engagement` adds the new events to the counts of the last interval,
+  `sequences` appends them to its histories, and `item_features` reads counts instead of events.
 """
 
 

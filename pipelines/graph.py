@@ -114,7 +114,7 @@ def build_steps(
             group="features",
             summary="what is known of each item",
             needs=("behaviour",),
-            reads=("events", "items", "users", "follows", "item_engagement"),
+            reads=("item_engagement", "items", "users", "follows"),
             writes=("item_features",),
             options={"categories": features["categories"]},
         ),

@@ -19,7 +19,7 @@ from pipelines.stages import function
 from pipelines.state import RunHistory
 from transforms.schemas import struct
 
-SNAPSHOTS = ("user_features", "item_features", "behaviour", "sequences", "graph_edges")
+SNAPSHOTS = ("user_features", "behaviour", "item_features", "sequences", "graph_edges")
 """Stages that write a row for every id each interval."""
 
 

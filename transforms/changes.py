@@ -67,6 +67,21 @@ def first_event_of(
     return _earliest(reduce(DataFrame.unionByName, found), "timestamp")
 
 
+def users_of(events: DataFrame, items: DataFrame, before: datetime) -> DataFrame:
+    """Finds the users who met one of a few items before a moment.
+
+    Args:
+        events: Table `events`.
+        items: Column `item_id`.
+        before: The moment.
+
+    Returns:
+        Column `user_id`, each user once.
+    """
+    earlier = events.filter(F.col("timestamp") < F.lit(before))
+    return earlier.join(F.broadcast(items), "item_id", "left_semi").select("user_id").distinct()
+
+
 def first_since(follows: DataFrame, beginning: datetime) -> datetime | None:
     """Finds the earliest `since` of follows; `beginning` where one was always there."""
     return _earliest(follows.select(F.coalesce("since", F.lit(beginning)).alias("since")), "since")

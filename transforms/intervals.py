@@ -1,8 +1,10 @@
-"""The schedule's intervals as a column: which interval a moment belongs to."""
+"""The schedule's intervals: which one a moment belongs to, and which rows lie in a range."""
 
 from __future__ import annotations
 
-from pyspark.sql import Column
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 _MONDAY_MICROS = 345_600_000_000
@@ -30,3 +32,8 @@ def interval_end_of(moment: str, count: int, unit: str) -> Column:
     width = count * _MICROS[unit]
     at = F.unix_micros(moment)
     return F.timestamp_micros(at - F.pmod(at - _MONDAY_MICROS, F.lit(width)) + width)
+
+
+def between(frame: DataFrame, column: str, start: datetime, end: datetime) -> DataFrame:
+    """Keeps the rows whose time lies in `[start, end)`."""
+    return frame.filter((F.col(column) >= F.lit(start)) & (F.col(column) < F.lit(end)))

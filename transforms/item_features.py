@@ -102,6 +102,7 @@ def item_features(
     def ratio(part: str, whole: str = "total_engagement") -> Column:
         return F.col(part) / F.greatest(F.col(whole), F.lit(1))
 
+    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_HOUR
     return known.withColumn("hashtags", _tags_known()).select(
         *[name for name in engaged.columns if name not in _COUNTS],
         F.coalesce("content_length", F.lit(0)).alias("content_length"),
@@ -110,7 +111,7 @@ def item_features(
         "hashtags",
         "author_trust_score",
         "author_follower_count",
-        _item_age(),
+        F.when(age >= 0, age).alias("item_age_hours"),
         ratio("total_engagement", "view_count").alias("engagement_rate"),
         ratio("like_count").alias("like_ratio"),
         ratio("comment_count").alias("comment_ratio"),
@@ -123,17 +124,6 @@ def item_features(
 
 def _owner(kind: str, identity: Column) -> Column:
     return F.concat(F.lit(f"{kind}:"), identity)
-
-
-def item_ages(points: DataFrame, items: DataFrame) -> DataFrame:
-    """Computes of `item_features` what changes with time alone: `item_age_hours`."""
-    known = points.join(items.select("item_id", "created_at"), "item_id", "left")
-    return known.select("item_id", "as_of", _item_age())
-
-
-def _item_age() -> Column:
-    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_HOUR
-    return F.when(age >= 0, age).alias("item_age_hours")
 
 
 def _filled(column: str) -> Column:

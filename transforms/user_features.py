@@ -98,10 +98,11 @@ def user_features(
         "content_type_preferences",
         "trust_score",
     )
+    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_DAY
     days_in_window = max(history / timedelta(days=1), 1.0)
     return known.join(profiles, "user_id", "left").select(
         *points.columns,
-        _account_age(),
+        F.when(age >= 0, age).alias("account_age_days"),
         "total_interactions",
         (
             F.when(F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6)
@@ -117,17 +118,6 @@ def user_features(
         "follower_count",
         "following_count",
     )
-
-
-def user_ages(points: DataFrame, users: DataFrame) -> DataFrame:
-    """Computes of `user_features` what changes with time alone: `account_age_days`."""
-    known = points.join(users.select("user_id", "created_at"), "user_id", "left")
-    return known.select("user_id", "as_of", _account_age())
-
-
-def _account_age() -> Column:
-    age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_DAY
-    return F.when(age >= 0, age).alias("account_age_days")
 
 
 def _measures(

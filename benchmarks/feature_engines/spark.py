@@ -15,9 +15,9 @@ def start(task: Task) -> Callable[[str], None]:
 
     from pipelines.bootstrap import delta_jars, java_home
     from transforms.behaviour import item_engagement
-    from transforms.carry import between
     from transforms.examples import examples
     from transforms.interactions import LabelRule
+    from transforms.intervals import between
     from transforms.item_features import item_features
     from transforms.session import spark_session
     from transforms.user_features import user_features

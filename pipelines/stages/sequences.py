@@ -17,7 +17,8 @@ def run(context: StageContext) -> StageResult:
     from pyspark.sql import functions as F
 
     from pipelines.stages.frames import label_rule, write_snapshot
-    from transforms.carry import between, users_of
+    from transforms.changes import users_of
+    from transforms.intervals import between
     from transforms.sequences import sequences, with_later
 
     end = context.interval.end

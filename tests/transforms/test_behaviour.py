@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from transforms.behaviour import item_engagement, user_behaviour
+from transforms.behaviour import item_engagement, more_engagement, user_behaviour
+from transforms.intervals import between
 from transforms.pair_features import hashtag_similarity
 from transforms.schemas import EVENT_TYPES, columns
 
@@ -91,6 +92,33 @@ def test_behaviour_is_strictly_earlier_than_its_moment(of_users):
     """FE-36: joined by user and as-of time; a second later the share of `NOW` counts."""
     later = of_users["ann", NOW + timedelta(seconds=1)]
     assert (of_users["ann", NOW].shares, later.shares) == (0, 1)
+
+
+def test_engagement_goes_on_from_an_earlier_moment(spark, table):
+    """Earlier counts and the events since are the counts of all events."""
+    cut = NOW - HOUR
+    kinds = ("view", "like", "comment", "share", "skip")
+    events = [
+        event("u", at, kind, item)
+        for item, moments in {"both": (cut - US, cut), "left": (cut - US,), "came": (cut,)}.items()
+        for at in moments
+        for kind in kinds
+    ]
+    frame = table("events", events)
+
+    def points(at, *names):
+        rows = [(name, at) for name in names]
+        return spark.createDataFrame(rows, "item_id string, as_of timestamp")
+
+    names = ("both", "left", "came", "unseen")
+    before = item_engagement(points(cut, "both", "left"), frame)
+    found = more_engagement(
+        before, points(NOW, *names), between(frame, "timestamp", cut, NOW)
+    ).collect()
+    assert sorted(found) == sorted(item_engagement(points(NOW, *names), frame).collect())
+    assert {row.item_id: row.total_engagement for row in found} == {
+        "both": 6, "left": 3, "came": 3, "unseen": 0,
+    }  # fmt: skip
 
 
 def test_item_engagement(spark, table):

@@ -7,8 +7,13 @@ from itertools import product
 
 import pytest
 
-from transforms.carry import touched_items, touched_users, users_of
-from transforms.changes import changed_rows, first_changed_hour, first_event_of, first_since
+from transforms.changes import (
+    changed_rows,
+    first_changed_hour,
+    first_event_of,
+    first_since,
+    users_of,
+)
 from transforms.interactions import LabelRule, interactions, strengths
 
 pytestmark = pytest.mark.slow
@@ -79,40 +84,13 @@ def test_the_first_follow_that_changed(table):
     assert first_since(table("follows", rows), T0 - HOUR) == T0 - HOUR
 
 
-def test_whom_an_interval_touches(table):
-    """Its events, what leaves the history, follows that begin, tags that become known."""
-    end = T0 + 6 * HOUR
-    day = 24 * HOUR
+def test_who_met_an_item_before_a_moment(table):
     events = table("events", [
-        event(1, "first", "i1", T0), event(2, "last", "i2", end - US), event(3, "not", "i3", end),
-        event(4, "before", "i4", T0 - US), event(5, "leaves", "i5", T0 - day),
-        event(6, "left", "i6", T0 - day - US), event(7, "stays", "i7", end - day),
+        event(1, "met", "a", T0 - US), event(2, "met", "a", T0 - HOUR), event(3, "late", "a", T0),
+        event(4, "other", "b", T0 - US),
     ])  # fmt: skip
-    follows = table("follows", [
-        {"follower_id": "f1", "followee_id": "f2", "since": T0},
-        {"follower_id": "f3", "followee_id": "f4", "since": end},
-        {"follower_id": "f5", "followee_id": "f6", "since": None},
-    ])  # fmt: skip
-    items = table("items", [
-        {"item_id": "tagged", "tag_times": [T0 - day, T0]},
-        {"item_id": "tagged later", "tag_times": [T0 - US, end]},
-        {"item_id": "by a followee", "author_id": "f2"},
-        {"item_id": "by a follower", "author_id": "f1"},
-        {"item_id": "by a changed user", "author_id": "changed"},
-    ])  # fmt: skip
-    changed_user = table("users", [{"user_id": "changed"}]).select("user_id")
-    changed_item = table("items", [{"item_id": "i6"}]).select("item_id")
-    changed_follow = table("follows", [{"follower_id": "f5", "followee_id": "f6"}])
-    when = {"base_end": T0, "end": end}
-    assert ids(touched_users(
-        events, follows, history=day, changed_users=changed_user, changed_follows=changed_follow,
-        **when,
-    )) == {"first", "last", "leaves", "f1", "f2", "f5", "f6", "changed"}  # fmt: skip
-    assert ids(touched_items(
-        events, items, follows, changed_items=changed_item, changed_users=changed_user,
-        changed_follows=changed_follow, **when,
-    )) == {"i1", "i2", "tagged", "by a followee", "by a changed user", "i6"}  # fmt: skip
-    assert ids(users_of(events, changed_item, T0)) == {"left"}
+    item = table("items", [{"item_id": "a"}]).select("item_id")
+    assert [row.user_id for row in users_of(events, item, T0).collect()] == ["met"]
 
 
 def test_strengths_are_those_of_interactions(table):

@@ -11,7 +11,7 @@ from transforms.examples import examples
 from transforms.graph_edges import MAX_LIKED_PER_USER, graph_edges
 from transforms.interactions import LabelRule, interactions
 from transforms.schemas import columns, struct
-from transforms.sequences import sequences
+from transforms.sequences import sequences, with_later
 
 END = datetime(2026, 1, 12, tzinfo=UTC)  # a Monday
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -225,6 +225,32 @@ def test_sequences(table):
         ("c", "view", END - US, 0.25),
     ]
     assert row.watch_shares == [None, None, None, 0.25]
+
+
+@pytest.mark.parametrize("max_length", [1, 3, 4, 100])
+def test_histories_go_on_from_earlier_ones(table, max_length):
+    """Earlier histories with later events appended are the histories of all events."""
+    events = [
+        *[event("both", f"i{n}", END - n * HOUR, "like") for n in range(1, 7)],
+        event("both", "i9", END - 3 * HOUR, "click"),  # of one moment with i3
+        event("left", "i1", END - 9 * HOUR, "like"),
+        event("came", "i1", END - HOUR, "like"),
+        event("only shown", "i1", END - HOUR, "impression"),
+    ]
+    items = table("items", [])
+
+    def histories(rows):
+        return sequences(
+            table("events", rows), items, interval_end=END, max_length=max_length, rule=LabelRule()
+        )
+
+    cut = END - 3 * HOUR
+    before = histories([row for row in events if row["timestamp"] < cut])
+    later = histories([row for row in events if row["timestamp"] >= cut])
+    found = with_later(before, later, max_length=max_length)
+    whole = histories(events).select(found.columns)
+    assert sorted(found.collect()) == sorted(whole.collect())
+    assert {row.user_id for row in found.collect()} == {"both", "left", "came"}
 
 
 def edges_of(table, events, follows=(), similar_items=2):
