@@ -140,7 +140,7 @@ class Files(Record):
         None,
         min_length=1,
         description="Column that grows with every row added, such as a serial id: a run then reads "
-        "new rows alone. Without it a change in the number of rows has the whole read again.",
+        "new rows alone. Without it each run reads all rows to see whether one has changed.",
     )
     user: Secret | None = Field(None, description="User of the database: ${NAME}.")
     password: Secret | None = Field(None, description="Their password: ${NAME}.")

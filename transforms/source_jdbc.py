@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType
 
+from transforms.digest import rows_digest
 from transforms.source_errors import SourceError, quoted, reading, suggestion
 from transforms.source_files import SourceFile
 
@@ -108,8 +109,8 @@ def list_parts(
     """Lists what stands for files in a database.
 
     With a cursor these are parts that never change: those that are known, and one more when rows
-    were added since. Without one it is the whole, whose mark is its number of rows: a row that is
-    changed in its place goes unseen.
+    were added since. Without one it is the whole, whose mark is a digest of all rows: it is read
+    to the end to learn whether anything changed.
 
     Args:
         spark: The session.
@@ -121,9 +122,8 @@ def list_parts(
     """
     with reading(database.named):
         if database.cursor is None:
-            count = f"SELECT count(*) AS n FROM ({database.selection}) AS source_rows"
-            rows = _load(spark, database, count).collect()[0]["n"]
-            return [SourceFile(database.named, int(rows), 0, f"{rows} rows")]
+            mark = rows_digest(read_database(spark, database))
+            return [SourceFile(database.named, int(mark.split(":")[0]), 0, mark)]
         columns = _load(spark, database, database.selection).columns
         if database.cursor not in columns:
             raise SourceError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,31 @@ def test_sqlite_is_read_as_texts(spark, shop):
         (str(2**62), "noon", "y", "no", None),
     ]
     assert df.first()[FILE] == f"{shop.url} (log)"
+
+
+def test_without_a_cursor_every_change_is_seen(spark, shop):
+    whole = replace(shop, cursor=None)
+
+    def mark():
+        (found,) = list_source(spark, [], format="jdbc", database=whole)
+        assert found.path == f"{shop.url} (log)"
+        return found.size, found.mark
+
+    def execute(statement):
+        with sqlite3.connect(shop.url.removeprefix("jdbc:sqlite:")) as base:
+            base.execute(statement)
+        base.close()
+
+    before = mark()
+    assert before == mark()
+    assert before[0] == 3
+    execute("UPDATE log SET what = 'z' WHERE what = 'x'")
+    changed = mark()
+    assert (changed[0], changed[1] == before[1]) == (3, False), "as many rows, another value"
+    execute("UPDATE log SET what = 'x' WHERE what = 'z'")
+    assert mark() == before
+    execute("DELETE FROM log")
+    assert mark() == (0, "0:0000000000000000")
 
 
 def test_a_cursor_finds_the_rows_that_were_added(spark, shop):
