@@ -98,8 +98,8 @@ def measured(
     """Adds to each point what a function says of the rows before it.
 
     Args:
-        points: Columns `key` and `as_of`, and any others, which stay.
-        rows: Columns `key` and `__at` (µs), and whole numbers to be measured.
+        points: Columns `key` and `as_of`, and any others of single values, which stay.
+        rows: Columns `key` and `__at` (µs), and whole numbers to be measured; null counts as 0.
         key: Name of the id.
         measure: The function.
         names: What it returns.
@@ -163,6 +163,8 @@ def _blocks(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
     """Puts sorted batches together so that each id lies within one block."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
+        if not batch.num_rows:
+            continue
         held.append(batch)
         if sum(one.num_rows for one in held) < _BLOCK_ROWS:
             continue

@@ -21,6 +21,7 @@ def batches(*keys_of_batches):
     [
         pytest.param([], [], id="nothing"),
         pytest.param(["aab"], ["aab"], id="less than a block"),
+        pytest.param(["", "aab", ""], ["aab"], id="empty batches"),
         pytest.param(["aabb", "bbcc"], ["aa", "bbbb", "cc"], id="cut at the last id's begin"),
         pytest.param(["aaaa", "bbbb"], ["aaaabbbb"], id="batches that end with an id"),
         pytest.param(["aaaa", "aaaa", "aaab"], ["aaaaaaaaaaa", "b"], id="one id in many batches"),
