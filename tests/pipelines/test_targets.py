@@ -62,8 +62,8 @@ def test_every_table_has_one_writer_that_comes_before_its_readers(demo: Project)
             "features",
             [
                 "user_features",
-                "item_features",
                 "behaviour",
+                "item_features",
                 "modalities",
                 "sequences",
                 "graph_edges",
