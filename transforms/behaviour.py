@@ -18,6 +18,7 @@ from transforms import asof
 from transforms.asof import Past, sums
 from transforms.definitions import Feature
 from transforms.interactions import watch_share
+from transforms.intervals import between
 from transforms.schemas import EVENT_TYPES
 from transforms.visits import COUNTS, VISITS, by_kind, kind, visits
 
@@ -147,19 +148,27 @@ def item_engagement(
     return _with_total(asof.totals(points, counted, "item_id", earliest=before))
 
 
-def more_engagement(before: DataFrame, points: DataFrame, events: DataFrame) -> DataFrame:
-    """Adds the events since an earlier moment to `item_engagement` as of that moment.
+def more_engagement(
+    before: DataFrame, points: DataFrame, events: DataFrame, *, since: datetime, end: datetime
+) -> DataFrame:
+    """Adds later events to `item_engagement` as of an earlier moment.
 
     Args:
-        before: The counts as of the earlier moment; of an item without a row they are 0.
-        points: Columns `item_id` and `as_of`, one moment, each item once.
-        events: Table `events` from the earlier moment to the points'.
+        before: The counts as of the earlier moment. An item without a row was not known then; all
+            its events are counted.
+        points: Columns `item_id` and `as_of`, each item once, all as of `end`.
+        events: Table `events`.
+        since: The earlier moment.
+        end: The points' moment.
     """
-    since = item_engagement(points, events)
+    came = F.broadcast(points.join(before, "item_id", "left_anti").select("item_id"))
+    past = events.filter(F.col("timestamp") < F.lit(since)).join(came, "item_id", "left_semi")
+    new = past.unionByName(between(events, "timestamp", since, end))
+    counted = item_engagement(points, new, earliest=end)
     earlier = before.select("item_id", *[F.col(name).alias(f"{name}_before") for name in _ENGAGED])
     sums = {name: F.col(name) + F.coalesce(f"{name}_before", F.lit(0)) for name in _ENGAGED}
     return _with_total(
-        since.join(earlier, "item_id", "left").withColumns(sums).select(*since.columns)
+        counted.join(earlier, "item_id", "left").withColumns(sums).select(*counted.columns)
     )
 
 

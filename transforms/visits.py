@@ -14,16 +14,22 @@ from transforms.schemas import EVENT_TYPES
 _MICROS_PER_DAY = 86_400_000_000
 
 
-def kind(event_type: str = "event_type") -> Column:
+VISITS = ("sessions", "in_session_us", "days")
+"""What `visits` returns."""
+
+COUNTS = tuple(f"count_{name}" for name in EVENT_TYPES)
+"""What `by_kind` returns."""
+
+
+def kind() -> Column:
     """Returns the place of an event's type in `EVENT_TYPES`, from 1; 0 for any other type."""
-    return F.array_position(F.lit(list(EVENT_TYPES)), F.col(event_type)).cast("int")
+    return F.array_position(F.lit(list(EVENT_TYPES)), F.col("event_type")).cast("int")
 
 
 def by_kind(kind_R: np.ndarray, start_P: np.ndarray, end_P: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns (P,) how many acts of each type a window holds, by `count_TYPE`."""
+    """Returns (P,) how many acts of each type a window holds, by the names of `COUNTS`."""
     return {
-        f"count_{name}": sums(kind_R == number, start_P, end_P)
-        for number, name in enumerate(EVENT_TYPES, start=1)
+        name: sums(kind_R == number, start_P, end_P) for number, name in enumerate(COUNTS, start=1)
     }
 
 
@@ -54,7 +60,3 @@ def visits(
         "in_session_us": sums(np.where(in_session_R, pause_R, 0), second_P, end_P),
         "days": opened_P + sums(new_day_R, second_P, end_P),
     }
-
-
-VISITS = ("sessions", "in_session_us", "days")
-COUNTS = tuple(f"count_{name}" for name in EVENT_TYPES)

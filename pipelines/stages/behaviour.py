@@ -39,7 +39,6 @@ def _items(context: StageContext) -> StageResult:
 
     from pipelines.stages.frames import as_points, write_snapshot
     from transforms.behaviour import item_engagement, more_engagement
-    from transforms.intervals import between
 
     end = context.interval.end
     events, items, _ = map(context.read, context.step.reads)
@@ -50,7 +49,5 @@ def _items(context: StageContext) -> StageResult:
         "item_engagement",
         "items",
         anew=lambda: item_engagement(points, before, earliest=end),
-        carried=lambda base: more_engagement(
-            base.frame, points, between(events, "timestamp", base.end, end)
-        ),
+        carried=lambda base: more_engagement(base.frame, points, events, since=base.end, end=end),
     )

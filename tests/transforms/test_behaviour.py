@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from transforms.behaviour import item_engagement, more_engagement, user_behaviour
-from transforms.intervals import between
 from transforms.pair_features import hashtag_similarity
 from transforms.schemas import EVENT_TYPES, columns
 
@@ -100,7 +99,13 @@ def test_engagement_goes_on_from_an_earlier_moment(spark, table):
     kinds = ("view", "like", "comment", "share", "skip")
     events = [
         event("u", at, kind, item)
-        for item, moments in {"both": (cut - US, cut), "left": (cut - US,), "came": (cut,)}.items()
+        for item, moments in {
+            "both": (cut - US, cut),
+            "left": (cut - US,),
+            "came": (cut,),
+            "listed late": (cut - US, cut),
+            "too late": (NOW,),
+        }.items()
         for at in moments
         for kind in kinds
     ]
@@ -110,14 +115,12 @@ def test_engagement_goes_on_from_an_earlier_moment(spark, table):
         rows = [(name, at) for name in names]
         return spark.createDataFrame(rows, "item_id string, as_of timestamp")
 
-    names = ("both", "left", "came", "unseen")
+    names = ("both", "left", "came", "listed late", "too late", "unseen")
     before = item_engagement(points(cut, "both", "left"), frame)
-    found = more_engagement(
-        before, points(NOW, *names), between(frame, "timestamp", cut, NOW)
-    ).collect()
+    found = more_engagement(before, points(NOW, *names), frame, since=cut, end=NOW).collect()
     assert sorted(found) == sorted(item_engagement(points(NOW, *names), frame).collect())
     assert {row.item_id: row.total_engagement for row in found} == {
-        "both": 6, "left": 3, "came": 3, "unseen": 0,
+        "both": 6, "left": 3, "came": 3, "listed late": 6, "too late": 0, "unseen": 0,
     }  # fmt: skip
 
 
