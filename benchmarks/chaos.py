@@ -22,14 +22,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shop_world import Shop
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LAST = "2026-03-13T00:00Z"
-MODEL_GROUPS = ("training", "publication", "maintenance")
 INTERVALS = 8
 
 
@@ -72,15 +71,18 @@ class Chaos:
         self.partial_reads = self.reads = self.orphans = self.orphans_most = 0
         self.missed: list[str] = []
         self.complete = False
+        self._copies = 0
         self.corrected = make_shop(folder / "corrected")
         self.corrected.run(LAST)
         correct(self.corrected)
-        self.featured = self.corrected.copy(folder / "featured")
-        self.featured.run(LAST, "+features")
-        self.whole = self.featured.copy(folder / "whole")
-        self.whole.run(LAST)
+        self.whole = self.corrected.copy(folder / "whole")
+        self.after: dict[str, dict[str, str]] = {}
+        """Stage to the state that an undisturbed run has right after it."""
+        for step in self.whole.project().steps:
+            self.whole.run(LAST, step.name)
+            self.after[step.name] = state(self.whole)
         self._data, self._all = DATA_TABLES, RESULTS
-        self._expected = {some: state(self.whole, some) for some in (DATA_TABLES, RESULTS)}
+        self._whole = state(self.whole)
         self._allowed = {
             table: {rows_hash(self.corrected, table), rows_hash(self.whole, table)}
             for table in RESULTS
@@ -106,52 +108,51 @@ class Chaos:
         )
         self._save(self)
 
-    def _kill(self, base: Shop, tables: tuple[str, ...], how: Callable[[Shop], object]) -> str:
-        """Disturb a copy of a shop, run it again, and compare; returns what is wrong then."""
+    def _kill(
+        self, base: Shop, name: str, how: Callable[[Shop], object], stage: str | None = None
+    ) -> Shop:
+        """Disturb a copy of a shop, run the same again, count it, and return the copy."""
         from kills import Reader
         from lake_state import orphans, state
 
-        shop = base.copy(self._folder / "killed")
-        try:
-            already = orphans(shop)
-            with Reader(shop, tables) as reader:
-                how(shop)
-                left = len(orphans(shop) - already)
-                shop.run(LAST, "+features" if tables is self._data else None)
-            self.reads += reader.reads
-            self.partial_reads += len(reader.violations(self._allowed))
-            self.orphans += left
-            self.orphans_most = max(self.orphans_most, left)
-            found, expected = state(shop, tables), self._expected[tables]
-            other = [table for table in expected if found[table] != expected[table]]
-            return f"other {', '.join(other)}" if other else ""
-        finally:
-            shutil.rmtree(shop.root)
+        self._copies += 1
+        shop = base.copy(self._folder / f"killed{self._copies}")
+        already = orphans(shop)
+        with Reader(shop, self._all) as reader:
+            how(shop)
+            left = len(orphans(shop) - already)
+            shop.run(LAST, stage)
+        self.reads += reader.reads
+        self.partial_reads += len(reader.violations(self._allowed))
+        self.orphans += left
+        self.orphans_most = max(self.orphans_most, left)
+        found, expected = state(shop), self.after[stage] if stage else self._whole
+        other = [table for table in expected if found[table] != expected[table]]
+        self._end(name, f"other {', '.join(other)}" if other else "")
+        return shop
 
     def fixed_kills(self, moments: tuple[str, ...]) -> None:
-        """Every stage, at each moment."""
+        """Every stage, at each moment, on top of what the kills of the stages before it left."""
         from kills import run_and_kill, written_tables
 
         self._begin(f"kill -9 of each stage at {len(moments)} moments")
         written = written_tables(self.whole)
+        base = self.corrected
         for step in self.whole.project().steps:
-            models = step.group in MODEL_GROUPS
-            base = self.featured if models else self.corrected
-            tables = self._all if models else self._data
-            selection = [] if models else ["--select", "+features"]
+            killed: list[Shop] = []
             # Maintenance leaves nothing to watch for: it is killed as it begins.
             for moment in moments[:1] if step.kind == "maintain" else moments:
 
-                def how(
-                    shop: Shop, name: str = step.name, at: str = moment, some: Any = selection
-                ) -> None:
-                    landed = run_and_kill(
-                        shop, name, at, written.get(name, ()), "--at", LAST, *some
-                    )
+                def how(shop: Shop, name: str = step.name, at: str = moment) -> None:
+                    tables = written.get(name, ())
+                    landed = run_and_kill(shop, name, at, tables, "--at", LAST, "--select", name)
                     if landed.seen != at:
                         self.missed.append(f"{name}, {at}: {landed.seen}")
 
-                self._end(f"{step.name}, {moment}", self._kill(base, tables, how))
+                killed.append(self._kill(base, f"{step.name}, {moment}", how, step.name))
+            base = killed.pop()
+            for shop in killed:
+                shutil.rmtree(shop.root)
 
     def random_kills(self, kills: int) -> None:
         """A whole run, at times drawn from the length of an undisturbed one."""
@@ -162,7 +163,6 @@ class Chaos:
         begun = time.monotonic()
         assert start(shop, "run", "shop", "--at", LAST).communicate()
         length = time.monotonic() - begun
-        shutil.rmtree(shop.root)
         chance = random.Random(self._seed)
         for _ in range(kills):
             delay = chance.uniform(0.0, length)
@@ -173,8 +173,8 @@ class Chaos:
                 process.kill()
                 process.communicate()
 
-            name = f"after {delay:.1f} of {length:.1f} s"
-            self._end(name, self._kill(self.corrected, self._all, how))
+            killed = self._kill(self.corrected, f"after {delay:.1f} of {length:.1f} s", how)
+            shutil.rmtree(killed.root)
 
     def orders(self, number: int) -> None:
         """Eight intervals in random orders, against the same in order."""
@@ -240,9 +240,9 @@ def _active(shop: Shop, table: str) -> list[str]:
     return [uri.rsplit("/", 1)[1] for uri in DeltaTable(shop.lake / table).file_uris()]
 
 
-def races(folder: Path, commits: int, promotions: int) -> list[Count]:
-    """Two processes that commit to one table, and two that promote."""
-    from races import APPENDER, REPLACER, commits_kept, promotions_lost
+def races(folder: Path, commits: int, promotions: int, kills: int, seed: int) -> list[Count]:
+    """Two processes that commit to one table, two that promote, and one that is killed at it."""
+    from races import APPENDER, REPLACER, commits_kept, promotions_killed, promotions_lost
 
     counts = []
     for name, code in (("append", APPENDER), ("replace intervals of", REPLACER)):
@@ -258,6 +258,10 @@ def races(folder: Path, commits: int, promotions: int) -> list[Count]:
         Count(f"2 processes x {promotions} promotions", 2 * promotions, 2 * promotions - lost)
     )
     counts[-1].seconds = time.monotonic() - begun
+    begun = time.monotonic()
+    faults = promotions_killed(folder / "cut_off", kills, seed)
+    counts.append(Count("kill -9 in the middle of promotions", kills, kills - len(faults)))
+    counts[-1].seconds, counts[-1].notes = time.monotonic() - begun, faults
     return counts
 
 
@@ -283,9 +287,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
-        chaos = Chaos(
-            folder, options.seed, races(folder, options.commits, options.promotions), save
-        )
+        raced = races(folder, options.commits, options.promotions, options.kills, options.seed)
+        chaos = Chaos(folder, options.seed, raced, save)
         chaos.flips(options.flips)
         chaos.fixed_kills(MOMENTS[: options.moments])
         chaos.random_kills(options.kills)

@@ -130,7 +130,7 @@ def _measure(engine: str, task: Task, options: argparse.Namespace) -> Run:
             text=True,
             cwd=_ROOT,
         )
-        memory = _Memory(process.pid)
+        memory = _Memory(process.pid, options.stop_gb)
         try:
             output, _ = process.communicate(timeout=options.timeout)
         except subprocess.TimeoutExpired:
@@ -139,6 +139,8 @@ def _measure(engine: str, task: Task, options: argparse.Namespace) -> Run:
             process.communicate()
             return Run(engine, {}, memory.stop(), f"stopped after {options.timeout:,.0f} s")
         peak = memory.stop()
+        if peak > options.stop_gb * 1000:
+            return Run(engine, {}, peak, f"stopped above {options.stop_gb:g} GB")
         if process.returncode:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no message"])[-1]
@@ -147,10 +149,14 @@ def _measure(engine: str, task: Task, options: argparse.Namespace) -> Run:
 
 
 class _Memory:
-    """Samples the proportional memory (PSS) of a process and its children."""
+    """Samples the proportional memory (PSS) of a process and its children.
 
-    def __init__(self, pid: int) -> None:
+    Kills the process above `most_gb`, before the machine would kill something else.
+    """
+
+    def __init__(self, pid: int, most_gb: float) -> None:
         self._root, self._peak, self._end = psutil.Process(pid), 0.0, threading.Event()
+        self._most_gb = most_gb
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -169,6 +175,9 @@ class _Memory:
             except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended meanwhile
                 continue
             self._peak = max(self._peak, total / 1e6)
+            if self._peak > self._most_gb * 1000:
+                self._root.kill()
+                return
 
 
 def _verdict(task: Task, engine: str, table: str, options: argparse.Namespace) -> str:
@@ -272,6 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--memory-gb", type=int, default=4, help="limit of an engine")
+    parser.add_argument("--stop-gb", type=float, default=18, help="stop an engine above this")
     parser.add_argument("--passes", type=int, default=4, help="in a process, of a small size")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one run")
     parser.add_argument("--report", type=Path, help="also write the text to this file")

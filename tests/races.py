@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shop_world import environment
+
+if TYPE_CHECKING:
+    from training.registry import Registry
 
 APPENDER = """
 import sys
@@ -46,6 +52,18 @@ for turn in range(int(count)):
 """
 
 
+_RESTLESS = """
+import sys
+from training.registry import Registry
+models = Registry(*sys.argv[1:])
+both = models.versions("shop.popularity")
+print("promoting", flush=True)
+while True:
+    for version in both:
+        models.promote(version, forced=True)
+"""
+
+
 def started(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     """Start Python code in a process of its own."""
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment())
@@ -64,20 +82,14 @@ def commits_kept(folder: Path, code: str, commits: int) -> int:
     return len(wanted & set(rows)) - (len(rows) - len(set(rows)))
 
 
-def promotions_lost(folder: Path, promotions: int) -> int:
-    """Let two processes promote one version each in turn.
-
-    Returns:
-        How many promotions named another version as `previous` than the one that was champion just
-        before, or did not move the champion.
-    """
+def two_versions(folder: Path) -> Registry:
+    """A registry with two versions of a model, to promote in turn."""
     import numpy as np
 
     from training.models.files import write_model
     from training.registry import Registry
 
-    file = folder / "mlruns" / "mlflow.db"
-    models = Registry(f"sqlite:///{file}", folder / "artifacts")
+    models = Registry(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}", folder / "artifacts")
     write_model(
         folder / "model",
         name="popularity",
@@ -95,6 +107,18 @@ def promotions_lost(folder: Path, promotions: int) -> int:
             metrics={},
             fingerprint=str(number),
         )
+    return models
+
+
+def promotions_lost(folder: Path, promotions: int) -> int:
+    """Let two processes promote one version each in turn.
+
+    Returns:
+        How many promotions named another version as `previous` than the one that was champion just
+        before, or did not move the champion.
+    """
+    file = folder / "mlruns" / "mlflow.db"
+    models = two_versions(folder)
     with sqlite3.connect(file) as store:  # the store itself writes each change down
         store.execute("CREATE TABLE moves (alias TEXT, version INTEGER)")
         for event in ("INSERT", "UPDATE"):
@@ -119,3 +143,41 @@ def promotions_lost(folder: Path, promotions: int) -> int:
             champion = version
     assert models.get("shop.popularity").version == str(champion)
     return lost
+
+
+def promotions_killed(folder: Path, kills: int, seed: int) -> list[str]:
+    """Kill a process that promotes two versions in turn, again and again.
+
+    Returns:
+        What was wrong after a kill: no champion, or a promotion that did not end as one that
+        nobody disturbed. Empty when nothing was.
+    """
+    models = two_versions(folder)
+    one, two = models.versions("shop.popularity")
+    models.promote(one, forced=True)
+    chance = random.Random(seed)
+    faults = []
+    for kill in range(1, kills + 1):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _RESTLESS, models.tracking_uri, folder / "artifacts"],
+            env=environment(),
+            stdout=subprocess.PIPE,
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"promoting\n"
+        time.sleep(chance.uniform(0.0, 1.0))
+        writer.kill()
+        writer.communicate()
+        champion = models.champion("shop.popularity")
+        if champion is None or champion.status != "promoted":
+            faults.append(f"kill {kill}: the champion is {champion and champion.status}")
+            continue
+        other = two if champion.version == one.version else one
+        models.promote(other, forced=True)
+        found = [models.champion("shop.popularity"), models.previous("shop.popularity")]
+        if [version and (version.version, version.status) for version in found] != [
+            (other.version, "promoted"),
+            (champion.version, "promoted"),
+        ]:
+            faults.append(f"kill {kill}: promoting again ended with {found}")
+    return faults

@@ -11,13 +11,14 @@ import pytest
 from deltalake import DeltaTable
 from kills import start
 from lake_state import DATA_TABLES, state, version
-from races import APPENDER, REPLACER, commits_kept, promotions_lost, started
+from races import APPENDER, REPLACER, commits_kept, promotions_killed, promotions_lost, started
 from shop_world import correct, make_shop
 
 pytestmark = pytest.mark.slow
 
 COMMITS = 30
 PROMOTIONS = 6
+KILLS = 4
 LAST = "2026-03-13T00:00Z"
 
 
@@ -28,6 +29,10 @@ def test_two_processes_lose_no_commit(tmp_path: Path, code: str) -> None:
 
 def test_racing_promotions_lose_no_update(tmp_path: Path) -> None:
     assert promotions_lost(tmp_path, PROMOTIONS) == 0
+
+
+def test_a_killed_promotion_is_done_again(tmp_path: Path) -> None:
+    assert promotions_killed(tmp_path, KILLS, seed=1) == []
 
 
 def test_a_writer_that_is_killed_with_the_lock_leaves_it_free(tmp_path: Path) -> None:
