@@ -130,6 +130,7 @@ def _measure(engine: str, task: Task, options: argparse.Namespace) -> Run:
             text=True,
             cwd=_ROOT,
         )
+        began = time.monotonic()
         memory = _Memory(process.pid, options.stop_gb)
         try:
             output, _ = process.communicate(timeout=options.timeout)
@@ -141,10 +142,12 @@ def _measure(engine: str, task: Task, options: argparse.Namespace) -> Run:
         peak = memory.stop()
         if peak > options.stop_gb * 1000:
             return Run(engine, {}, peak, f"stopped above {options.stop_gb:g} GB")
+        seconds = time.monotonic() - began
         if process.returncode:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no message"])[-1]
-            return Run(engine, {}, peak, f"exit code {process.returncode}: {last[:300]}")
+            last = last.replace(f"{own.out}/", "")[:300]
+            return Run(engine, {}, peak, f"failed after {seconds:.0f} s: {last}")
     return Run(engine, json.loads(output.strip().splitlines()[-1]), peak)
 
 
