@@ -47,6 +47,19 @@ class Step:
     code: tuple[str, ...] = ("transforms",)
 
 
+    @property
+    def interval_tables(self) -> tuple[str, ...]:
+        """Tables of which every interval writes rows of its own, from the base tables.
+
+        The oldest intervals are dropped in time; a run for one of them makes its rows again.
+        """
+        derives = self.group in ("features", "publication")
+        return tuple(table for table in self.writes if derives and table not in SERVED_TABLES)
+
+
+SERVED_TABLES = ("candidates", "similar_items")
+"""Tables that hold the newest lists alone."""
+
 SOURCE_TABLES = ("events", "items", "users", "follows")
 
 

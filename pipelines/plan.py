@@ -95,6 +95,8 @@ class Planner:
         if gone:
             return Decision(step, True, f"table `{gone[0]}` is gone", now)
         window = done.detail.get("window")
+        if window is None and done.rows_out and self._is_empty(step):
+            return Decision(step, True, "its rows are older than what is kept", now)
         if window is not None and not holds(
             self._lake,
             step.writes[0],
@@ -103,6 +105,13 @@ class Planner:
         ):
             return Decision(step, True, "another run replaced or removed some of its rows", now)
         return Decision(step, False, "up to date", now)
+
+    def _is_empty(self, step: Step) -> bool:
+        """Whether none of its tables has rows of the interval left."""
+        tables = step.interval_tables
+        return bool(tables) and not any(
+            self._lake.count(table, interval_end=self._interval.end) for table in tables
+        )
 
     def inputs(self, step: Step) -> dict[str, str]:
         """Digests of what a step reads, by the name of what makes it."""

@@ -23,11 +23,12 @@ def run(context: StageContext) -> StageResult:
     options = context.project.pipeline.maintenance
     lake = context.lake
     vacuum = _vacuum_is_due(context)
+    derived = {table for step in context.project.steps for table in step.interval_tables}
     merged = dropped = removed = 0
     for table in _tables(context):
         if lake.version(table) is None:
             continue
-        if table in _derived(context):
+        if table in derived:
             dropped += _drop_old(context, table, options)
         merged += lake.compact(table, options.files)
         if vacuum:
@@ -42,17 +43,6 @@ def run(context: StageContext) -> StageResult:
 def _tables(context: StageContext) -> list[str]:
     written = [table for step in context.project.steps for table in step.writes]
     return list(dict.fromkeys([*written, *_LOGS]))
-
-
-def _derived(context: StageContext) -> set[str]:
-    """The tables of which every interval writes rows of its own, from the base tables."""
-    return {
-        table
-        for step in context.project.steps
-        if step.group in ("features", "publication")
-        for table in step.writes
-        if table not in ("candidates", "similar_items")
-    }
 
 
 def _drop_old(context: StageContext, table: str, options: Maintenance) -> int:

@@ -47,8 +47,9 @@ class World:
 
     def succeed(self, step: Step, interval: Interval, *, rows: str = "rows") -> None:
         planner = self.planner(interval)
+        end = pa.array([interval.end], pa.timestamp("us", tz="UTC"))
         for table in step.writes:
-            self.lake.replace_all(table, pa.table({"a": [1]}), {})
+            self.lake.replace_interval(table, pa.table({"interval_end": end}), interval.end, {})
         self.record(
             step, interval, "succeeded", fingerprint(step, interval, planner.inputs(step)), rows
         )
@@ -68,7 +69,7 @@ class World:
                 seconds=1.0,
                 peak_memory_mb=1.0,
                 rows_in=0,
-                rows_out=0,
+                rows_out=len(step.writes),
                 tables_in={},
                 tables_out={},
                 spec_hash="s",
@@ -168,6 +169,14 @@ def test_a_failed_attempt_runs_again(finished: World) -> None:
 def test_a_lost_table_is_made_again(finished: World, tmp_path: Path) -> None:
     (tmp_path / "shop" / "user_features").rename(tmp_path / "gone")
     assert finished.plan(FIRST)["user_features"] == "table `user_features` is gone"
+
+
+def test_dropped_rows_are_made_again(finished: World) -> None:
+    for step in CHAIN:
+        finished.succeed(step, SECOND)
+    finished.lake.drop_before("user_features", SECOND.end)
+    assert finished.plan(SECOND) == {}
+    assert finished.plan(FIRST)["user_features"] == "its rows are older than what is kept"
 
 
 def test_coverage_counts_one_mapping_alone(finished: World) -> None:
