@@ -46,7 +46,6 @@ class Step:
     options: Mapping[str, Any] = field(default_factory=dict)
     code: tuple[str, ...] = ("transforms",)
 
-
     @property
     def interval_tables(self) -> tuple[str, ...]:
         """Tables of which every interval writes rows of its own, from the base tables.
