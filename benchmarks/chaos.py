@@ -15,6 +15,7 @@ import os
 import platform
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -169,9 +170,12 @@ class Chaos:
 
             def how(shop: Shop, delay: float = delay) -> None:
                 process = start(shop, "run", "shop", "--at", LAST)
-                time.sleep(delay)
-                process.kill()
-                process.communicate()
+                try:
+                    process.communicate(timeout=delay)
+                    self.missed.append(f"a whole run, after {delay:.1f} s: it had ended")
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.communicate()
 
             killed = self._kill(self.corrected, f"after {delay:.1f} of {length:.1f} s", how)
             shutil.rmtree(killed.root)
