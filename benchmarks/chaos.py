@@ -294,8 +294,10 @@ def main() -> None:
         raced = races(folder, options.commits, options.promotions, options.kills, options.seed)
         chaos = Chaos(folder, options.seed, raced, save)
         chaos.flips(options.flips)
-        chaos.fixed_kills(MOMENTS[: options.moments])
-        chaos.random_kills(options.kills)
+        if options.moments:
+            chaos.fixed_kills(MOMENTS[: options.moments])
+        if options.kills:
+            chaos.random_kills(options.kills)
         chaos.orders(options.orders)
         chaos.complete = True
         save(chaos)
@@ -313,8 +315,8 @@ def _page(chaos: Chaos, options: argparse.Namespace) -> str:
         "# Reliability",
         "",
         f"What was done to runs of a small shop (90 users, 30 goods), on {os.cpu_count()} cores "
-        f"({platform.machine()}), Python {platform.python_version()}. Made by `python -m "
-        f"benchmarks.chaos --seed {options.seed} --kills {options.kills}`.",
+        f"({platform.machine()}), Python {platform.python_version()}. Made by "
+        f"`{' '.join(['python -m benchmarks.chaos', *sys.argv[1:]])}`.",
         "",
         "Survived means: the same command, run again, ends with the same rows in every table "
         "(SHA-256 of the sorted rows of each) and the same versions, states and aliases in the "
