@@ -9,6 +9,9 @@ export UV_SYSTEM_CERTS := 1
 export SEXTANT_SHARED_DATA ?= $(abspath ../shared/data)
 UV := $(shell command -v uv 2>/dev/null || echo $(BOOT)/bin/uv)
 
+# Two processes, each with a Spark of its own: what two cores can take.
+PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
+
 .PHONY: run test test-all test-chaos check lock clean setup
 .DEFAULT_GOAL := run
 
@@ -16,13 +19,13 @@ run: setup  ## the demo pipeline, from nothing
 	@.venv/bin/sextant run demo
 
 test: setup  ## the quick tests
-	@.venv/bin/python -m pytest
+	@$(PYTEST)
 
 test-all: test  ## every test; needs PostgreSQL and the data sets that SEXTANT_SHARED_DATA names
-	@.venv/bin/python -m pytest -m "slow or shared_data or system or browser" --durations=15
+	@$(PYTEST) -m "slow or shared_data or system or browser" --durations=15
 
 test-chaos: setup  ## kills, random worlds and scale, at length
-	@.venv/bin/python -m pytest -m chaos
+	@$(PYTEST) -m chaos
 
 check: setup  ## lint, types, layers, freshness of generated files
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

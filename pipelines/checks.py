@@ -34,16 +34,17 @@ def needs(*sections: str) -> Callable[[Check], Check]:
 
 
 @needs("schedule")
-def start_is_a_boundary(spec: Pipeline) -> Iterator[Finding]:
-    """The first interval begins where an interval can begin."""
-    start = spec.schedule.start
-    if start is None:
-        return
-    try:
-        interval_ending(start, spec.schedule.every, "start")
-    except UsageError as error:
-        message, _, cure = str(error).partition(". ")
-        yield Finding(("schedule", "start"), message.removeprefix("start "), cure)
+def start_and_end_are_boundaries(spec: Pipeline) -> Iterator[Finding]:
+    """The first interval begins, and the last one ends, where an interval can."""
+    for key in ("start", "end"):
+        moment = getattr(spec.schedule, key)
+        if moment is None:
+            continue
+        try:
+            interval_ending(moment, spec.schedule.every, key)
+        except UsageError as error:
+            message, _, cure = str(error).partition(". ")
+            yield Finding(("schedule", key), message.removeprefix(f"{key} "), cure)
 
 
 @needs("features", "evaluation")
@@ -58,6 +59,18 @@ def judged_stretch_fits_the_window(spec: Pipeline) -> Iterator[Finding]:
             f"features.training_window, {duration_text(window)}, to train on",
             "Shorten them, or lengthen the window.",
         )
+
+
+@needs("retrain", "models")
+def chosen_models_are_trained(spec: Pipeline) -> Iterator[Finding]:
+    """The models that may be trained are among the pipeline's."""
+    for number, name in enumerate(spec.retrain.models):
+        if name not in spec.models:
+            yield Finding(
+                ("retrain", "models", number),
+                f"`{name}` is no model of this pipeline",
+                f"Models: {', '.join(spec.models)}.",
+            )
 
 
 @needs("features")

@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument("pipeline", metavar="PIPELINE")
     stage.add_argument("stage", metavar="STAGE")
     stage.add_argument("--at", metavar="T", help="end of the interval")
+    stage.add_argument("--json", action="store_true", help="print the record as JSON")
     _settings(stage)
 
     backfill = pipeline(command("backfill", _backfill, "run missing intervals, oldest first"))
@@ -117,6 +118,18 @@ def _parser() -> argparse.ArgumentParser:
 
     render = command("render", _render, "write what is made from specs and definitions")
     render.add_argument("target", choices=("dvc", "features"), help="dvc.yaml, or docs/features.md")
+
+    up = command("up", _up, "start Airflow, MLflow and Evidently on this machine")
+    for name, port in (("airflow", 8080), ("mlflow", 5000), ("evidently", 8000)):
+        up.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT")
+    up.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="warm processes that run stages"
+    )
+    up.add_argument("--env", default="local", metavar="NAME", help="environment of the stages")
+    command("down", _down, "end what `up` started")
+    pool = command("pool", _pool, "keep warm processes that run stages; `up` starts it")
+    pool.add_argument("--workers", type=int, default=2, metavar="N")
+    pool.add_argument("--worker", metavar="SOCKET", help="be one of them")
     return parser
 
 
@@ -200,11 +213,14 @@ def _run(options: argparse.Namespace) -> int:
         outcome = runner.run(steps, interval)
         summary = summarise(project, runner, interval, outcome)
     print(json.dumps(summary, indent=2, default=str) if options.json else summary_text(summary))
+    for error in outcome.failures.values():
+        raise error
     return 0
 
 
 def _stage(options: argparse.Namespace) -> int:
     from pipelines.graph import select
+    from pipelines.plan import Decision
     from pipelines.runner import Runner
 
     project = _project(options)
@@ -215,7 +231,16 @@ def _stage(options: argparse.Namespace) -> int:
             f"{', '.join(step.name for step in chosen)}"
         )
     with Runner(project, _progress) as runner:
-        runner.run_stage(chosen[0], runner.interval(options.at))
+        interval = runner.interval(options.at)
+        done = runner.run_stage(chosen[0], interval)
+    if options.json:
+        found = {"stage": chosen[0].name, "interval_end": interval.end_text}
+        if isinstance(done, Decision):
+            found |= {"status": "not due", "message": done.reason}
+        else:
+            facts = ("status", "message", "rows_in", "rows_out", "seconds", "detail")
+            found |= {name: getattr(done, name) for name in facts}
+        print(json.dumps(found, default=str))
     return 0
 
 
@@ -229,12 +254,15 @@ def _backfill(options: argparse.Namespace) -> int:
         parse_moment(options.end, "--to"),
         project.pipeline.schedule.every,
     )
+    failures: list[SextantError] = []
     with Runner(project, _progress) as runner:
         for number, interval in enumerate(intervals, start=1):
             _progress(
                 f"{project.pipeline.pipeline}: interval {number} of {len(intervals)}, {interval}"
             )
-            runner.run(project.steps, interval)
+            failures += runner.run(project.steps, interval).failures.values()
+    for error in failures:
+        raise error
     print(
         f"{len(intervals)} intervals are complete, up to {intervals[-1].end_text}.\n"
         f"Next: {project.command('report', None)}"
@@ -318,6 +346,35 @@ def _render(options: argparse.Namespace) -> int:
     target.parent.mkdir(exist_ok=True)
     target.write_text(text)
     print(f"Wrote {os.path.relpath(target)}.")
+    return 0
+
+
+def _up(options: argparse.Namespace) -> int:
+    from pipelines.project import find_root
+    from pipelines.services import Ports, Services
+
+    ports = Ports(options.airflow_port, options.mlflow_port, options.evidently_port)
+    services = Services(find_root(), options.env, ports, options.workers)
+    print(services.up(_progress))
+    return 0
+
+
+def _down(_: argparse.Namespace) -> int:
+    from pipelines.project import find_root
+    from pipelines.services import Services
+
+    ended = Services(find_root()).down(_progress)
+    print("Everything has ended." if ended else "Nothing was running.")
+    return 0
+
+
+def _pool(options: argparse.Namespace) -> int:
+    from pipelines.pool import keep_workers, work
+
+    if options.worker is None:
+        keep_workers(options.workers)
+    else:
+        work(options.worker, main)
     return 0
 
 

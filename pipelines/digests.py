@@ -19,7 +19,12 @@ def digest(value: Any) -> str:
 
 @cache
 def code_digest(package: str) -> str:
-    """Hash of the Python files of one of our packages."""
+    """Hash of the Python files of one of our packages, as this process found them first."""
+    return code_on_disk(package)
+
+
+def code_on_disk(package: str) -> str:
+    """The same hash of the files as they are now."""
     files = sorted((_PACKAGES / package).rglob("*.py"))
     return digest(
         [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -153,8 +154,9 @@ def display_name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
+@lru_cache(maxsize=256)
 def parse(text: str, name: str) -> Node:
-    """Parse one YAML document.
+    """Parse one YAML document; once for each text, since Airflow reads all specs again and again.
 
     Args:
         text: The document.

@@ -30,6 +30,10 @@ class Step:
             ``publication`` or ``maintenance``.
         summary: What it does, in a few words.
         needs: Names of the steps that must have succeeded for the same interval.
+        condition: Name of the step whose verdict says whether this one is due; empty when it
+            always is.
+        optional: Names of steps whose results it uses where they succeeded. It runs once they
+            have ended, whichever way.
         reads: Tables it reads.
         writes: Tables it alone writes; a step replaces one interval of them.
         options: All options its result depends on, as plain JSON values.
@@ -41,10 +45,17 @@ class Step:
     group: str
     summary: str
     needs: tuple[str, ...] = ()
+    condition: str = ""
+    optional: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     code: tuple[str, ...] = ("transforms",)
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Names of all steps that end before it begins."""
+        return (*self.needs, *((self.condition,) if self.condition else ()), *self.optional)
 
     @property
     def interval_tables(self) -> tuple[str, ...]:
@@ -173,6 +184,19 @@ def build_steps(
                 "every": pipeline.schedule.every,
             },
         ),
+        Step(
+            name="decide",
+            kind="decide",
+            group="training",
+            summary="find out which models are due for training",
+            needs=("examples", "graph_edges"),
+            reads=("events",),
+            options={
+                "retrain": pipeline.retrain.model_dump(mode="json"),
+                "models": list(models),
+            },
+            code=(),
+        ),
         *(
             Step(
                 name=f"train_{model}",
@@ -180,6 +204,7 @@ def build_steps(
                 group="training",
                 summary=f"fit {model}, register it as challenger",
                 needs=("examples", "graph_edges"),
+                condition="decide",
                 reads=("examples", "items", "graph_edges"),
                 options={
                     "model": model,
@@ -196,7 +221,8 @@ def build_steps(
             kind="evaluate",
             group="training",
             summary="judge challengers and champions on one frozen test set",
-            needs=tuple(f"train_{model}" for model in models),
+            needs=("examples", "graph_edges"),
+            optional=tuple(f"train_{model}" for model in models),
             reads=("examples", "items", "graph_edges"),
             writes=("evaluations",),
             options={"evaluation": evaluation, "models": list(models), "seed": pipeline.seed},
@@ -303,7 +329,7 @@ def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:
             )
         keep |= chosen
         if term.strip().startswith("+"):
-            keep |= _reach(chosen, {step.name: step.needs for step in steps})
+            keep |= _reach(chosen, {step.name: step.after for step in steps})
         if term.strip().endswith("+"):
             keep |= _reach(chosen, _dependents(steps))
     return tuple(step for step in steps if step.name in keep)
@@ -312,7 +338,7 @@ def select(steps: Iterable[Step], selection: str | None) -> tuple[Step, ...]:
 def _dependents(steps: Iterable[Step]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for step in steps:
-        for need in step.needs:
+        for need in step.after:
             found[need] = (*found.get(need, ()), step.name)
     return found
 

@@ -19,7 +19,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,12 @@ class Claim:
 
 @contextmanager
 def hold(
-    path: Path, holder: str, *, wait_seconds: float = 0.0, lease: float | None = None
+    path: Path,
+    holder: str,
+    *,
+    wait_seconds: float = 0.0,
+    lease: float | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Iterator[Claim]:
     """Hold an exclusive lock for the time of a ``with`` block.
 
@@ -85,12 +90,13 @@ def hold(
         wait_seconds: How long to wait for another holder.
         lease: Seconds without a sign of life after which another may take the lock over; None when
             nobody ever may.
+        progress: Told once whom it waits for.
 
     Raises:
         HeldError: When another process holds it all that time; says which.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _acquire(path, wait_seconds, lease)
+    handle = _acquire(path, wait_seconds, lease, progress)
     try:
         _await_orphans(_content(handle))
         _write(handle, {"holder": holder, "pid": os.getpid(), "children": []})
@@ -123,7 +129,12 @@ def _signs_of_life(handle: int, lease: float | None) -> Iterator[None]:
         thread.join()
 
 
-def _acquire(path: Path, wait_seconds: float, lease: float | None) -> int:
+def _acquire(
+    path: Path,
+    wait_seconds: float,
+    lease: float | None,
+    progress: Callable[[str], None] | None = None,
+) -> int:
     deadline = time.monotonic() + wait_seconds
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -134,12 +145,18 @@ def _acquire(path: Path, wait_seconds: float, lease: float | None) -> int:
         except BlockingIOError:
             if lease is not None and time.time() - os.fstat(handle).st_mtime > lease:
                 return _take_over(handle, path, lease)
+            content = _content(handle)
+            held = (
+                f"{path.stem} is held by {content.get('holder', 'another process')} "
+                f"(process {content.get('pid', 'unknown')})"
+            )
+            if progress is not None:
+                progress(f"{held}; waiting ...")
+                progress = None
             if time.monotonic() >= deadline:
-                content = _content(handle)
                 os.close(handle)
                 raise HeldError(
-                    f"{path.stem} is held by {content.get('holder', 'another process')} "
-                    f"(process {content.get('pid', 'unknown')}).\n"
+                    f"{held}.\n"
                     "  Nothing was changed. Wait for it to end, then run the same command again."
                 ) from None
         # Held for now, or replaced between opening and locking.

@@ -20,16 +20,18 @@ class Decision:
 
     Args:
         step: The step.
-        runs: False when it is up to date.
+        runs: False when it is up to date or not due.
         reason: Why, in words.
         fingerprint: Hash of all its result depends on; empty when that is not known yet, because
             a step before it must run first.
+        is_due: False when the step that decides on it found nothing that asks for it.
     """
 
     step: Step
     runs: bool
     reason: str
     fingerprint: str
+    is_due: bool = True
 
 
 class Planner:
@@ -64,7 +66,7 @@ class Planner:
         decisions: list[Decision] = []
         running: set[str] = set()
         for step in steps:
-            first = next((need for need in step.needs if need in running), None)
+            first = next((one for one in step.after if one in running), None)
             if first is None:
                 decision = self.decide(step)
             else:
@@ -75,12 +77,21 @@ class Planner:
         return decisions
 
     def decide(self, step: Step) -> Decision:
-        """Whether a step must run, given that all it needs has run."""
+        """Whether a step must run, given that all that comes before it has ended."""
         missing = [
-            need for need in step.needs if self._history.last_success(need, self._interval) is None
+            need
+            for need in step.after
+            if need not in step.optional
+            and self._history.last_success(need, self._interval) is None
         ]
         if missing:
             return Decision(step, True, f"`{missing[0]}` has not run for this interval", "")
+        if step.condition:
+            verdict = self._history.last_success(step.condition, self._interval)
+            assert verdict is not None, "it is not missing"
+            if step.name not in verdict.detail["due"]:
+                reason = f"not due: {verdict.detail['not_due'][step.name]}"
+                return Decision(step, False, reason, "", is_due=False)
         now = fingerprint(step, self._interval, self.inputs(step))
         done = self._history.last_success(step.name, self._interval)
         last = self._history.last(step.name, self._interval)
@@ -124,6 +135,9 @@ class Planner:
                 if need == "validate"
                 else run.fingerprint
             )
+        for name in step.optional:
+            run = self._history.last(name, self._interval)
+            found[name] = run.fingerprint if run and run.status == "succeeded" else ""
         if step.kind == "ingest":
             found["sources"] = self._source_digest()
         if step.kind == "candidates":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 
 from pipelines.contract import Contract, load_contract
 from pipelines.digests import digest
-from pipelines.errors import StageError
+from pipelines.errors import SpecError, UsageError
 from pipelines.graph import Step, build_steps
 from pipelines.intervals import Interval
 from pipelines.model_options import resolve_model
+from pipelines.secrets import secret
 from pipelines.spec import Pipeline, load_pipeline
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,6 +35,21 @@ def find_root() -> Path:
         if (folder / "configs" / "pipelines").is_dir():
             return folder
     return _REPOSITORY
+
+
+def first_project(root: Path, env: str) -> Project:
+    """A pipeline that can be read, for what all pipelines of an environment share.
+
+    Raises:
+        UsageError: When there is none.
+    """
+    for file in sorted((root / "configs" / "pipelines").glob("*.yaml")):
+        with suppress(SpecError):
+            return Project.load(file.stem, root=root, env=env)
+    raise UsageError(
+        f"No pipeline of {root / 'configs' / 'pipelines'} can be read with the environment "
+        f"`{env}`; `sextant lint` says why."
+    )
 
 
 @dataclass(frozen=True)
@@ -167,19 +184,6 @@ class Project:
         for setting in self.sets:
             words += ["--set", setting]
         return " ".join(shlex.quote(word) for word in words)
-
-
-def secret(variable: str | None) -> str | None:
-    """The value of ``${NAME}``: looked up where it is used, so that no record ever holds it."""
-    if variable is None:
-        return None
-    name = variable.strip("${}")
-    if name not in os.environ:
-        raise StageError(
-            f"The environment variable `{name}` is not set.\n"
-            f"  It holds a secret of the sources: run `export {name}=...` where the pipeline runs."
-        )
-    return os.environ[name]
 
 
 def _program() -> str:

@@ -43,6 +43,9 @@ _ENVIRONMENT = {
     "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
     "TZ": "UTC",
 }
+_STAGE_SECONDS = 3600.0
+"""How long a single stage waits for the same stage of another interval."""
+
 # These log at INFO what matters to nobody who watches a run.
 _TALKERS = ("alembic", "mlflow")
 
@@ -54,12 +57,16 @@ class Outcome:
     Args:
         ran: Names of the stages that did something.
         skipped: Names of those that were up to date.
+        not_due: Names of those that nothing asked for, with the reason.
         seconds: Wall time of each stage that ran.
+        failures: Name and error of each stage that the others did without.
     """
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
+    not_due: Mapping[str, str]
     seconds: Mapping[str, float]
+    failures: Mapping[str, SextantError]
 
 
 class Runner:
@@ -125,14 +132,17 @@ class Runner:
             self.history,
             interval,
             source_digest=self._project.source_digest,
-            champions=lambda: champions(self._project),
+            champions=lambda: champions(self._project, interval.end),
         )
 
     def run(self, steps: Sequence[Step], interval: Interval) -> Outcome:
-        """Run every step that is not up to date, in order.
+        """Run every step that is due and not up to date, in order.
+
+        A failure ends the run, unless what comes after can do without: one model that cannot be
+        trained stops neither the others nor the candidates of the last good champions.
 
         Raises:
-            SextantError: The first failure, with the command that resumes the run.
+            SextantError: The first failure that ends the run, with the command that resumes it.
         """
         require_writable(self._folders())
         if not self._claims:
@@ -140,46 +150,80 @@ class Runner:
         planner = self.planner(interval)
         ran: list[str] = []
         skipped: list[str] = []
+        not_due: dict[str, str] = {}
         seconds: dict[str, float] = {}
+        failures: dict[str, SextantError] = {}
+        dispensable = {name for step in steps for name in step.optional}
         width = len(str(len(steps)))
         for number, step in enumerate(steps, start=1):
             label = f"[{number:>{width}}/{len(steps)}] {step.name:<18}"
             decision = planner.decide(step)
             if not decision.runs:
-                skipped.append(step.name)
-                self._progress(f"{label} up to date")
+                self._progress(f"{label} {decision.reason}")
+                if decision.is_due:
+                    skipped.append(step.name)
+                else:
+                    not_due[step.name] = decision.reason
                 continue
             self._progress(f"{label} {step.summary} ...")
-            with self._holding(f"stage {step.name}", f"the run of {interval}"):
-                run = self._execute(step, interval, decision)
+            try:
+                with self._holding(f"stage {step.name}", f"the run of {interval}"):
+                    run = self._execute(step, interval, decision)
+            except FencedError:
+                raise
+            except SextantError as error:
+                if step.name not in dispensable:
+                    if failures:  # most likely what failed first is why this failed too
+                        raise next(iter(failures.values())) from error
+                    raise
+                failures[step.name] = error
+                self._progress(f"{'':>{len(label)}} failed; the run goes on without it")
+                continue
             ran.append(step.name)
             seconds[step.name] = run.seconds
             self._progress(f"{'':>{len(label)}} {run.message}  ({run.seconds:.1f} s)")
-        return Outcome(tuple(ran), tuple(skipped), seconds)
+        return Outcome(tuple(ran), tuple(skipped), not_due, seconds, failures)
 
-    def run_stage(self, step: Step, interval: Interval) -> StageRun:
+    def run_stage(self, step: Step, interval: Interval) -> StageRun | Decision:
         """Run one step whether or not it is up to date.
+
+        Waits where the same stage of another interval is running: a scheduler may fill several
+        intervals side by side.
+
+        Returns:
+            What was done; the decision against it where the step is not due.
 
         Raises:
             StageError: When a step that it needs has not succeeded for the interval.
         """
         require_writable(self._folders())
-        missing = [n for n in step.needs if self.history.last_success(n, interval) is None]
-        if missing:
-            raise StageError(
-                f"Stage `{step.name}` needs `{missing[0]}`, which has not succeeded for the "
-                f"interval that ends at {interval.end_text}.",
-                next_command=self._project.command("stage", interval, missing[0]),
-            )
-        self._progress(f"{step.name}: {step.summary} ...")
-        planner = self.planner(interval)
-        with self._holding(f"stage {step.name}", f"stage {step.name} of {interval}"):
-            run = self._execute(step, interval, planner.decide(step))
+        with self._holding(
+            f"stage {step.name}", f"stage {step.name} of {interval}", wait_seconds=_STAGE_SECONDS
+        ):
+            self.history.reload()  # others may have done something meanwhile
+            self._require(step, interval)
+            decision = self.planner(interval).decide(step)
+            if not decision.is_due:
+                self._progress(f"{step.name}: {decision.reason}")
+                self._write_receipt(step.name, interval, decision.reason)
+                return decision
+            self._progress(f"{step.name}: {step.summary} ...")
+            run = self._execute(step, interval, decision)
         self._progress(f"{step.name}: {run.message}  ({run.seconds:.1f} s)")
         return run
 
+    def _require(self, step: Step, interval: Interval) -> None:
+        """Make sure that what a step needs has succeeded."""
+        for name in step.after:
+            if name not in step.optional and self.history.last_success(name, interval) is None:
+                raise StageError(
+                    f"Stage `{step.name}` needs `{name}`, which has not succeeded for the "
+                    f"interval that ends at {interval.end_text}.",
+                    next_command=self._project.command("stage", interval, name),
+                )
+
     @contextmanager
-    def _holding(self, what: str, holder: str) -> Iterator[None]:
+    def _holding(self, what: str, holder: str, wait_seconds: float = 0.0) -> Iterator[None]:
         """Be the only one on this machine who does something to the lake, and prove it at commits.
 
         A run holds a lock of its own, and as each stage the stage's; so runs, and tasks that run
@@ -189,7 +233,13 @@ class Runner:
         if folder is None:
             yield
             return
-        with hold(folder / ".locks" / f"{what}.lock", holder, lease=lease_seconds()) as claim:
+        with hold(
+            folder / ".locks" / f"{what}.lock",
+            holder,
+            wait_seconds=wait_seconds,
+            lease=lease_seconds(),
+            progress=self._progress if wait_seconds else None,
+        ) as claim:
             self._claims.append(claim)
             self.engines.show(claim)
             try:
@@ -284,22 +334,23 @@ class Runner:
             detail=result.detail,
         )
         self.history.record(run)
-        self._write_receipt(run)
+        if status == "succeeded":
+            content = [run.digest, run.detail.get("dimensions")] if run.digest else run.fingerprint
+            self._write_receipt(run.stage, context.interval, content)
         return run
 
-    def _write_receipt(self, run: StageRun) -> None:
+    def _write_receipt(self, stage: str, interval: Interval, content: object) -> None:
         """One small file a stage, the same for the same result: what DVC watches."""
-        if self.lake.folder is None or run.status != "succeeded":
+        if self.lake.folder is None:
             return
-        receipt = self.lake.folder / "receipts" / f"{run.stage}.json"
+        receipt = self.lake.folder / "receipts" / f"{stage}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
-        content = [run.digest, run.detail.get("dimensions")] if run.digest else run.fingerprint
         part = receipt.with_suffix(".part")
         part.write_text(
             json.dumps(
                 {
-                    "stage": run.stage,
-                    "interval_end": run.interval_end.isoformat(),
+                    "stage": stage,
+                    "interval_end": interval.end.isoformat(),
                     "result": digest(content),
                 }
             )

@@ -66,6 +66,18 @@ class Schedule(Record):
     start: Time | None = Field(
         None, description="Start of the first interval a scheduler runs; a boundary of `every`."
     )
+    end: Time | None = Field(
+        None, description="End of the last interval a scheduler runs, for data that end."
+    )
+    deadline: Duration | None = Field(
+        None, description="A scheduled run that takes longer is told to `alerts`."
+    )
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        2, description="How often a scheduler tries a failed stage again."
+    )
+    retry_after: Duration = Field(
+        "30m", validate_default=True, description="How long it waits before each of them."
+    )
 
 
 def _with_default_contracts(
@@ -202,6 +214,28 @@ Models = Annotated[
         | list[_KnownModel | dict[_KnownModel, ModelChoice]],
     ),
 ]
+
+
+class Retrain(Record):
+    """When a model is trained anew: when any of these rules asks for it.
+
+    A model that was never trained is trained whatever they say.
+    """
+
+    max_age: Duration = Field(
+        "7d", validate_default=True, description="Its last training is older than this."
+    )
+    new_events: Count = Field(
+        1, description="At least so many events have come since its last training."
+    )
+    quality_drop: bool = Field(
+        True, description="The interval before found that quality fell by `drift.quality_drop`."
+    )
+    data_drift: bool = Field(True, description="The interval before found that the data drifted.")
+    models: Many[str] = Field((), description="Models that may be trained; all when empty.")
+    force: bool = Field(
+        False, description="A person asks for it: `--set retrain.force=true` for one run."
+    )
 
 
 class Evaluation(Record):

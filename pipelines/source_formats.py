@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.records import Many, Record, RefusedError, check_location, has_variable, shown
+from pipelines.secrets import Secret
 
 INFERRED = "x-inferred"
 """Marks, in a field's schema, a required value that is found out where it is not given."""
@@ -50,7 +51,6 @@ OPTIONS = {
     "password": ("jdbc",),
 }
 """Options that mean something for some formats alone."""
-_SECRET = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _URL = re.compile(r"jdbc:(sqlite|postgresql):\S+")
 
 Encoding = Literal["UTF-8", "ISO-8859-1", "US-ASCII", "UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32"]
@@ -72,18 +72,7 @@ def _check_source(value: str) -> str:
     return value
 
 
-def _check_secret(value: str) -> str:
-    if _SECRET.fullmatch(value) is None:
-        raise RefusedError(
-            "must be an environment variable, so that it stands in no file",
-            "Write ${NAME}, and set NAME where the pipeline runs.",
-        )
-    return value
-
-
 SourcePath = Annotated[str, AfterValidator(_check_source)]
-Secret = Annotated[str, AfterValidator(_check_secret)]
-"""The name of an environment variable, as `${NAME}`; what it holds never enters a record."""
 
 
 def format_of(path: str) -> str | None:

@@ -15,6 +15,7 @@ from pipelines.records import (
     RefusedError,
     one_of,
 )
+from pipelines.secrets import Secret
 from pipelines.source_columns import (
     Columns,
     EventColumns,
@@ -25,7 +26,7 @@ from pipelines.source_columns import (
     UserColumns,
     Zone,
 )
-from pipelines.source_formats import Files, Secret
+from pipelines.source_formats import Files
 
 EVENT_TYPES = (
     "impression",

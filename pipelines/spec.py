@@ -14,11 +14,12 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError
 
+from pipelines.alerts import Target
 from pipelines.checks import CHECKS
 from pipelines.document import Node, Step, display_name, parse, read_document
 from pipelines.errors import Problem, SpecError, UsageError, closest
 from pipelines.merge import expand, merge, parse_setting
-from pipelines.records import Name, Record
+from pipelines.records import Many, Name, Record
 from pipelines.references import column_findings, contract_findings, model_findings
 from pipelines.sections import (
     MODELS,
@@ -32,6 +33,7 @@ from pipelines.sections import (
     Maintenance,
     ModelChoice,
     Models,
+    Retrain,
     Schedule,
 )
 from pipelines.sources import Sources
@@ -40,6 +42,9 @@ from pipelines.validation import in_file_order, problem_at, problems_of
 PIPELINES = "configs/pipelines"
 ENVIRONMENTS = "configs/environments"
 DEFAULT_ENVIRONMENT = "local"
+
+_SECRETS = ("user", "password", "pseudonym_key", "url")
+"""Keys that may name an environment variable whose value stays out of the record."""
 
 # What stands in for a section that is wrong, so that checks of the others can run.
 _STAND_IN: dict[str, Any] = {"pipeline": "unnamed", "sources": {"demo": {}}}
@@ -61,10 +66,12 @@ class Pipeline(Record):
         {name: ModelChoice() for name in MODELS},
         description="Models to train: a list of names, or name to size and options.",
     )
+    retrain: Retrain = Field(Retrain(), description="When a model is trained anew.")
     evaluation: Evaluation = Field(Evaluation(), description="How models are judged.")
     gate: Gate = Field(Gate(), description="What a model must show to become champion.")
     drift: Drift = Field(Drift(), description="When new data counts as different.")
     candidates: Candidates = Field(Candidates(), description="The lists that are published.")
+    alerts: Many[Target] = Field((), description="Who hears of failures and late runs.")
     maintenance: Maintenance = Field(Maintenance(), description="What keeps the tables small.")
     environment: Environment = Field(Environment(), description="Where everything lives.")
 
@@ -271,4 +278,4 @@ def _may_expand(path: tuple[Step, ...]) -> bool:
 
 
 def _is_secret(path: tuple[Step, ...]) -> bool:
-    return path[0] == "sources" and path[-1] in (*("user", "password", "pseudonym_key"),)
+    return path[0] in {"sources", "alerts"} and path[-1] in _SECRETS

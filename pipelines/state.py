@@ -77,6 +77,10 @@ class RunHistory:
             self._runs = self._load()
         return self._runs
 
+    def reload(self) -> None:
+        """Forget what was read, so that rows which other processes wrote are seen."""
+        self._runs = None
+
     def last(self, stage: str, interval: Interval) -> StageRun | None:
         """The newest row of a stage for an interval."""
         found = [r for r in self.runs if r.stage == stage and r.interval_end == interval.end]
@@ -90,6 +94,17 @@ class RunHistory:
             if r.stage == stage and r.interval_end == interval.end and r.status == "succeeded"
         ]
         return found[-1] if found else None
+
+    def newest_success(self, stage: str, before: datetime | None = None) -> StageRun | None:
+        """The success of a stage for the newest interval, or for the newest that ends earlier."""
+        found = [
+            run
+            for run in self.runs
+            if run.stage == stage
+            and run.status == "succeeded"
+            and (before is None or run.interval_end < before)
+        ]
+        return max(found, key=lambda run: (run.interval_end, run.started_at), default=None)
 
     def covered_until(self, mapping: str) -> datetime | None:
         """The moment before which all events have been validated; None when there are none.

@@ -36,6 +36,8 @@ def summarise(
         "interval_end": interval.end_text,
         "ran": list(outcome.ran),
         "skipped": list(outcome.skipped),
+        "not_due": dict(outcome.not_due),
+        "failed": {name: str(error) for name, error in outcome.failures.items()},
         "rows": _detail(last["validate"], "rows"),
         "models": _models(runner.lake, interval) if last["evaluate"] else None,
         "gate": _detail(last["gate"], "verdicts"),

@@ -1,4 +1,4 @@
-"""Where each requirement on data and features is checked.
+"""Where requirements on data, features and orchestration are checked.
 
 The ids are those of the product's requirements. A row names the test that holds it, by the
 beginning of its name, so that a check which is renamed or dropped is noticed here.
@@ -19,6 +19,10 @@ _EXAMPLES = "transforms/test_examples_and_histories.py"
 _MAPPING = "transforms/test_mapping.py"
 _CONTRACTS = "transforms/test_contracts_files.py"
 _CATALOGUE = "transforms/test_catalogue.py"
+
+_DECIDE = "pipelines/test_decide.py"
+_RETRAINING = "end_to_end/test_retraining.py"
+_AIRFLOW = "pipelines/test_airflow.py"
 
 CHECKS: dict[str, tuple[str, str]] = {
     "DE-01": (_MAPPING, "test_values_are_typed_and_faults_are_kept"),
@@ -68,6 +72,14 @@ CHECKS: dict[str, tuple[str, str]] = {
     "FE-50": (_CATALOGUE, "test_names_of_explanations_resolve"),
     **{f"FE-{n}": (_EXAMPLES, "test_graph_edges") for n in (51, 52, 53)},
     "FE-54": ("training/test_models_gnn.py", "test_the_graph_holds_likes_and_weighted_follows"),
+    "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),
+    "RO-03": (_AIRFLOW, "test_a_run_owns_six_hours"),
+    "RO-04": (_RETRAINING, "test_a_model_that_fails_stops_no_other"),
+    **{f"RO-{n:02}": (_DECIDE, "test_each_rule_says_why") for n in (5, 6, 7)},
+    "RO-08": (_DECIDE, "test_any_rule_is_enough"),
+    "RO-10": (_RETRAINING, "test_nothing_new_trains_nothing"),
+    "RO-11": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
+    "RO-17": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
 }
 
 

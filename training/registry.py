@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,25 @@ class Registry:
     def champion(self, name: str) -> Version | None:
         """The version that serves, or None before the first promotion."""
         return self._aliased(name, "champion")
+
+    def champion_as_of(self, name: str, end: datetime) -> Version | None:
+        """The version that serves an interval: the champion, or the one of its time.
+
+        For an interval that ends before the champion's own data, that is the newest version fitted
+        on data before the interval's end that the gate let through, whether or not it ever served:
+        so intervals that run late or again get what they would have got in their turn.
+        """
+        champion = self.champion(name)
+        if champion is None or champion.interval_end <= end:
+            return champion
+        passed = [
+            version
+            for version in self.versions(name)
+            if version.interval_end <= end and version.tags.get("gate_verdict") == "promote"
+        ]
+        return max(
+            passed, key=lambda version: (version.interval_end, int(version.version)), default=None
+        )
 
     def challenger(self, name: str) -> Version | None:
         """The newest version registered; after its promotion it is the champion too."""

@@ -23,6 +23,7 @@ KINDS = (
     "sequences",
     "graph_edges",
     "examples",
+    "decide",
     "train",
     "evaluate",
     "gate",

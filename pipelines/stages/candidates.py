@@ -9,6 +9,7 @@ from pipelines.context import StageContext, StageResult
 from pipelines.errors import StageError
 from pipelines.graph import EVERYBODY
 from pipelines.sections import BASELINE
+from pipelines.stages.evaluate import champion_of
 from pipelines.stages.snapshot import micros
 from pipelines.stages.train import registry
 
@@ -80,7 +81,7 @@ def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
     models: dict[str, Any] = {}
     versions: dict[str, str] = {}
     for name in context.project.models:
-        champion = found.champion(context.project.registered_name(name))
+        champion = champion_of(context, found, name)
         if champion is not None and (name == BASELINE or _weight(context, name) > 0):
             models[name] = load_model(found.fetch(champion))
             versions[name] = champion.version

@@ -59,6 +59,8 @@ def run(context: StageContext) -> StageResult:
         "outcome": outcome,
         "reasons": [*verdict.reasons, *verdict.notes],
         "columns": drifted,
+        "quality_dropped": verdict.quality is not None and verdict.quality.drifted,
+        "data_drifted": any(alert.type == "DataDrift" for alert in verdict.alerts),
         "share": verdict.share,
         "report": str(folder / "drift.html"),
     }

@@ -25,7 +25,7 @@ def run(context: StageContext) -> StageResult:
     """Replace the interval of ``evaluations`` (rows of users) and ``metrics`` (rows of numbers).
 
     Raises:
-        StageError: When no user can be judged.
+        StageError: When no user can be judged, or no model is there to be judged.
     """
     import pyarrow as pa
 
@@ -50,9 +50,14 @@ def run(context: StageContext) -> StageResult:
             "`features.label.threshold`."
         ) from error
     models = registry(context.project)
+    versions = judged(context, models)
+    if not versions:
+        raise StageError(
+            "There is no model to judge: none was trained for this interval, and none is champion."
+        )
     per_user: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []
-    for name, version, role in judged(context, models):
+    for name, version, role in versions:
         evaluation = evaluate(load_model(models.fetch(version)), test_set)
         per_user.append(_per_user(context, name, version, role, evaluation))
         rows = summarise(
@@ -93,22 +98,29 @@ def run(context: StageContext) -> StageResult:
 
 
 def judged(context: StageContext, models: Registry) -> list[tuple[str, Version, str]]:
-    """Model, version and role: each challenger of this interval, and the champion before it."""
+    """Model, version and role: each challenger of this interval, and the champion of its time."""
     found = []
     for name in context.project.models:
         challenger = challenger_of(context, models, name)
-        champion = models.champion(context.project.registered_name(name))
-        found.append((name, challenger, CHALLENGER))
-        if champion is not None and champion.version != challenger.version:
+        champion = champion_of(context, models, name)
+        if challenger is not None:
+            found.append((name, challenger, CHALLENGER))
+        if champion is not None and (challenger is None or champion.version != challenger.version):
             found.append((name, champion, CHAMPION))
     return found
 
 
-def challenger_of(context: StageContext, models: Registry, name: str) -> Version:
-    """The version that this interval's training registered."""
-    trained = context.history.last_success(f"train_{name}", context.interval)
-    assert trained is not None
+def challenger_of(context: StageContext, models: Registry, name: str) -> Version | None:
+    """The version that this interval's training registered; None when it failed or was not due."""
+    trained = context.history.last(f"train_{name}", context.interval)
+    if trained is None or trained.status != "succeeded":
+        return None
     return models.get(context.project.registered_name(name), trained.detail["version"])
+
+
+def champion_of(context: StageContext, models: Registry, name: str) -> Version | None:
+    """The champion as of this interval."""
+    return models.champion_as_of(context.project.registered_name(name), context.interval.end)
 
 
 def _per_user(

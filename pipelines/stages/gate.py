@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
 from pipelines.sections import BASELINE
-from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of
+from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of, champion_of
 from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
@@ -42,20 +42,29 @@ def _judge(
 ) -> dict[str, Any]:
     options = context.project.pipeline.gate
     challenger = challenger_of(context, models, name)
-    champion = models.champion(challenger.name)
-    if champion is not None and champion.version == challenger.version:
+    champion = champion_of(context, models, name)
+    if challenger is None:
         return {
-            "outcome": "promoted",
+            "outcome": "not trained",
+            "version": None,
+            "reason": f"Not trained: {_why_not(context, name)}.",
+        }
+    serving = models.champion(challenger.name)
+    if champion is not None and champion.version == challenger.version:
+        serves = serving is not None and serving.version == champion.version
+        return {
+            "outcome": "promoted" if serves else "kept back",
             "version": champion.version,
             "reason": champion.tags.get("gate_reason", "Made champion by a person."),
         }
     verdict = _compare(context, name, evaluations)
     models.record_verdict(challenger, verdict, test_set=test_set)
     outcome, reason = "rejected", verdict.reason
-    if verdict.promote and champion is not None and champion.interval_end > context.interval.end:
+    if verdict.promote and serving is not None and serving.interval_end > context.interval.end:
         outcome = "kept back"
         reason = (
-            f"Kept back: the champion, version {champion.version}, is of a later interval. {reason}"
+            f"Kept back: version {serving.version}, which serves now, is of a later interval. "
+            f"{reason}"
         )
     elif verdict.promote:
         models.promote(challenger)
@@ -72,6 +81,13 @@ def _judge(
     }
 
 
+def _why_not(context: StageContext, name: str) -> str:
+    decided = context.history.last_success("decide", context.interval)
+    assert decided is not None, "nothing is judged before it was decided"
+    reason: str = decided.detail["not_due"].get(f"train_{name}", "its training failed")
+    return reason
+
+
 def _compare(context: StageContext, name: str, evaluations: pa.Table) -> Verdict:
     from training.gate import decide, refresh_baseline
 
@@ -84,8 +100,10 @@ def _compare(context: StageContext, name: str, evaluations: pa.Table) -> Verdict
             challenger_U, reference_U if version else None, reference_name=reference
         )
     if version is None:
-        reference_U, _ = _metric(evaluations, BASELINE, CHALLENGER, options.metric)
         reference = BASELINE
+        reference_U, version = _metric(evaluations, BASELINE, CHALLENGER, options.metric)
+        if version is None:  # not trained this time
+            reference_U, _ = _metric(evaluations, BASELINE, CHAMPION, options.metric)
     return decide(
         challenger_U,
         reference_U,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.project import Project, secret
+from pipelines.project import Project
+from pipelines.secrets import secret
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,10 +77,12 @@ def registry(project: Project) -> Registry:
     return Registry(project.tracking_uri, project.artifacts)
 
 
-def champions(project: Project) -> dict[str, str]:
-    """Model → version that serves now, for those that have one."""
+def champions(project: Project, end: datetime) -> dict[str, str]:
+    """Model → version that serves the interval that ends at a moment, for those that have one."""
     models = registry(project)
-    found = {name: models.champion(project.registered_name(name)) for name in project.models}
+    found = {
+        name: models.champion_as_of(project.registered_name(name), end) for name in project.models
+    }
     return {name: version.version for name, version in found.items() if version is not None}
 
 

@@ -45,6 +45,6 @@ def _stage(project: Project, step: Step) -> dict[str, Any]:
     return {
         "cmd": f"sextant stage {project.reference} {step.name}",
         "desc": step.summary,
-        "deps": sorted({*files, *step.code, *(f"{receipts}/{need}.json" for need in step.needs)}),
+        "deps": sorted({*files, *step.code, *(f"{receipts}/{one}.json" for one in step.after)}),
         "outs": [{f"{receipts}/{step.name}.json": {"cache": False, "persist": True}}],
     }

@@ -28,7 +28,7 @@ def _plain(steps: Sequence[Step]) -> str:
         lines.append(f"{group}:")
         lines += [
             f"  {step.name:<{width}}  {step.summary}"
-            + (f"  <- {', '.join(step.needs)}" if step.needs else "")
+            + (f"  <- {', '.join(step.after)}" if step.after else "")
             for step in members
         ]
     return "\n".join(lines)
@@ -38,7 +38,7 @@ def _mermaid(steps: Sequence[Step]) -> str:
     lines = ["flowchart LR"]
     for group, members in groupby(steps, key=lambda step: step.group):
         lines += [f"  subgraph {group}", *(f"    {step.name}" for step in members), "  end"]
-    lines += [f"  {need} --> {step.name}" for step in steps for need in step.needs]
+    lines += [f"  {one} --> {step.name}" for step in steps for one in step.after]
     return "\n".join(lines)
 
 
@@ -47,7 +47,7 @@ def _dot(steps: Sequence[Step]) -> str:
     for group, members in groupby(steps, key=lambda step: step.group):
         names = " ".join(f'"{step.name}";' for step in members)
         lines.append(f'  subgraph "cluster_{group}" {{ label="{group}"; {names} }}')
-    lines += [f'  "{need}" -> "{step.name}";' for step in steps for need in step.needs]
+    lines += [f'  "{one}" -> "{step.name}";' for step in steps for one in step.after]
     return "\n".join([*lines, "}"])
 
 

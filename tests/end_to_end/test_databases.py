@@ -159,6 +159,6 @@ def test_a_server_that_refuses_is_told(spark, project, monkeypatch):
         listed(spark, shop, source)
     assert str(missing.value) == (
         "The environment variable `SHOP_PASSWORD` is not set.\n"
-        "  It holds a secret of the sources: run `export SHOP_PASSWORD=...` where the pipeline "
+        "  It holds a secret of the spec: run `export SHOP_PASSWORD=...` where the pipeline "
         "runs."
     )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,3 +182,48 @@ def test_dropped_rows_are_made_again(finished: World) -> None:
 def test_coverage_counts_one_mapping_alone(finished: World) -> None:
     assert finished.history.covered_until("m") == FIRST.end
     assert finished.history.covered_until("another") is None
+
+
+DECIDE = Step("decide", "decide", "training", "", needs=("validate",))
+TRAIN = Step("train_gnn", "train", "training", "", needs=("validate",), condition="decide")
+EVALUATE = Step(
+    "evaluate", "evaluate", "training", "", needs=("validate",), optional=("train_gnn",)
+)
+
+
+@pytest.fixture
+def decided(world: World) -> Callable[..., None]:
+    """Records verdicts on `train_gnn`."""
+    for step in (INGEST, VALIDATE):
+        world.succeed(step, FIRST)
+
+    def verdict(*, due: bool) -> None:
+        world.succeed(DECIDE, FIRST)
+        reasons = {"train_gnn": "100 new events" if due else "no new events"}
+        detail = {"due": reasons if due else {}, "not_due": {} if due else reasons}
+        world.history.record(replace(world.history.runs[-1], detail=detail))
+
+    return verdict
+
+
+def test_a_step_that_is_not_due_is_passed_over(world: World, decided: Callable[..., None]) -> None:
+    assert world.planner(FIRST).decide(TRAIN).reason == "`decide` has not run for this interval"
+    decided(due=False)
+    found = world.planner(FIRST).decide(TRAIN)
+    assert (found.runs, found.is_due, found.reason) == (False, False, "not due: no new events")
+    decided(due=True)
+    found = world.planner(FIRST).decide(TRAIN)
+    assert (found.runs, found.is_due, found.reason) == (True, True, "it has not run yet")
+
+
+def test_what_can_do_without_a_step_runs_when_it_failed_and_again_when_it_succeeded(
+    world: World, decided: Callable[..., None]
+) -> None:
+    decided(due=True)
+    world.record(TRAIN, FIRST, "failed", "x", "")
+    assert world.planner(FIRST).decide(EVALUATE).runs
+    world.succeed(EVALUATE, FIRST)
+    assert not world.planner(FIRST).decide(EVALUATE).runs
+    world.succeed(TRAIN, FIRST)
+    found = world.planner(FIRST).decide(EVALUATE)
+    assert (found.runs, found.reason) == (True, "its options, code or inputs changed")

@@ -106,7 +106,10 @@ def test_defaults_are_these():
         "pipeline": "p",
         "description": "",
         "seed": 42,
-        "schedule": {"every": "6h", "start": None},
+        "schedule": {
+            "every": "6h", "start": None, "end": None, "deadline": None,
+            "retries": 2, "retry_after": "30m",
+        },
         "sources": {
             "demo": {
                 "preset": None, "scale": 1.0,
@@ -146,6 +149,11 @@ def test_defaults_are_these():
             name: {"size": "small", "options": {}}
             for name in ("popularity", "item_knn", "transformer", "gnn")
         },
+        "retrain": {
+            "max_age": "7d", "new_events": 1, "quality_drop": True, "data_drift": True,
+            "models": [], "force": False,
+        },
+        "alerts": [],
         "evaluation": {
             "valid": "1d", "test": "1d", "k": [5, 10, 20, 50], "bootstrap": 1000,
             "confidence": 0.95, "light_below": 20, "new_below": 5,

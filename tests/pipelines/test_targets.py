@@ -84,7 +84,7 @@ def test_an_unknown_selection_says_what_there_is(demo: Project) -> None:
     assert str(caught.value) == (
         "--select +gates: there is no stage or group `gates`. Did you mean `gate`?\n"
         "  Stages: ingest, validate, user_features, behaviour, item_features, modalities, "
-        "sequences, graph_edges, examples, train_popularity, train_item_knn, train_transformer, "
+        "sequences, graph_edges, examples, decide, train_popularity, train_item_knn, train_transformer, "
         "train_gnn, evaluate, gate, candidates, drift, publish, maintain\n"
         "  Groups: data, features, training, publication, maintenance"
     )

