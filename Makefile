@@ -21,7 +21,7 @@ run: setup  ## the demo pipeline, from nothing
 test: setup  ## the quick tests
 	@$(PYTEST)
 
-test-all: test  ## every test; needs PostgreSQL and the data sets that SEXTANT_SHARED_DATA names
+test-all: test  ## every test; needs PostgreSQL, Chromium and the data sets that SEXTANT_SHARED_DATA names
 	@$(PYTEST) -m "slow or shared_data or system or browser" --durations=15
 
 test-chaos: setup  ## kills, random worlds and scale, at length

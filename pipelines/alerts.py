@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import smtplib
+import ssl
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from pipelines.errors import UsageError
 from pipelines.records import Many, Record, RefusedError
 from pipelines.secrets import Secret, secret
 
@@ -120,9 +122,11 @@ def tell(alert: Alert, targets: Sequence[Target]) -> list[str]:
 
 def _to_webhook(alert: Alert, target: WebhookTarget) -> None:
     body = {"text": alert.text} if target.format == "slack" else asdict(alert)
-    url = secret(target.url) if target.url.startswith("${") else target.url
+    url = str(secret(target.url) if target.url.startswith("${") else target.url)
+    if not url.startswith(("http://", "https://")):  # may be secret: it is not shown
+        raise UsageError("its address begins with neither http:// nor https://")
     request = urllib.request.Request(
-        str(url),
+        url,
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
@@ -138,7 +142,7 @@ def _to_email(alert: Alert, target: EmailTarget) -> None:
     message.set_content(alert.text)
     with smtplib.SMTP(target.host, target.port, timeout=_SECONDS) as server:
         if target.starttls:
-            server.starttls()
+            server.starttls(context=ssl.create_default_context())
         if target.user is not None:
             server.login(secret(target.user) or "", secret(target.password) or "")
         server.send_message(message)

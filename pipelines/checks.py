@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.errors import UsageError, closest
 from pipelines.intervals import interval_ending
 from pipelines.records import duration_text
-from pipelines.sections import BASELINE, MODELS
+from pipelines.sections import BASELINE, GROUPS, MODELS
 from pipelines.validation import Finding
 
 if TYPE_CHECKING:
@@ -187,4 +187,17 @@ def some_event_can_be_positive(spec: Pipeline) -> Iterator[Finding]:
                 ("sources", "events", number, "event_type"),
                 f"no event can be a positive: {'; '.join(lacking)}",
                 f"Map what is missing, or set features.label.strengths.{types[0]} to a number.",
+            )
+
+
+@needs("models", "resources")
+def resources_name_what_runs(spec: Pipeline) -> Iterator[Finding]:
+    """Each entry is for a task group or for the training of one of the models."""
+    known = (*GROUPS, *(f"train_{model}" for model in spec.models))
+    for name in spec.resources:
+        if name not in known:
+            yield Finding(
+                ("resources", name),
+                f"there is no task group or training `{name}`",
+                f"{closest(name, known)} Known: {', '.join(known)}.".strip(),
             )

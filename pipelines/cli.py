@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
         return code
     except SextantError as error:
+        if getattr(options, "json", False) and options.command is _stage:
+            print(json.dumps({"status": "failed", "message": str(error)}))
         print(error, file=sys.stderr)
         if error.next_command:
             print(f"\nNext: {error.next_command}", file=sys.stderr)
@@ -121,12 +123,12 @@ def _parser() -> argparse.ArgumentParser:
 
     up = command("up", _up, "start Airflow, MLflow and Evidently on this machine")
     for name, port in (("airflow", 8080), ("mlflow", 5000), ("evidently", 8000)):
-        up.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT")
-    up.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="warm processes that run stages"
-    )
-    up.add_argument("--env", default="local", metavar="NAME", help="environment of the stages")
+        up.add_argument(f"--{name}-port", type=int, metavar="PORT", help=f"else {port}")
+    up.add_argument("--workers", type=int, metavar="N", help="warm processes for stages; else 2")
+    up.add_argument("--env", metavar="NAME", help="environment of the stages; else local")
     command("down", _down, "end what `up` started")
+    airflow = command("airflow", _airflow, "Airflow's own command line, on the Airflow of `up`")
+    airflow.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
     pool = command("pool", _pool, "keep warm processes that run stages; `up` starts it")
     pool.add_argument("--workers", type=int, default=2, metavar="N")
     pool.add_argument("--worker", metavar="SOCKET", help="be one of them")
@@ -351,10 +353,12 @@ def _render(options: argparse.Namespace) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     from pipelines.project import find_root
-    from pipelines.services import Ports, Services
+    from pipelines.services import Services
 
-    ports = Ports(options.airflow_port, options.mlflow_port, options.evidently_port)
-    services = Services(find_root(), options.env, ports, options.workers)
+    names = ("airflow", "mlflow", "evidently")
+    given = {name: getattr(options, f"{name}_port") for name in names}
+    ports = {name: port for name, port in given.items() if port is not None}
+    services = Services.wanted(find_root(), options.env, ports, options.workers)
     print(services.up(_progress))
     return 0
 
@@ -366,6 +370,13 @@ def _down(_: argparse.Namespace) -> int:
     ended = Services(find_root()).down(_progress)
     print("Everything has ended." if ended else "Nothing was running.")
     return 0
+
+
+def _airflow(options: argparse.Namespace) -> int:
+    from pipelines.project import find_root
+    from pipelines.services import Services
+
+    return Services.last(find_root()).airflow(options.arguments)
 
 
 def _pool(options: argparse.Namespace) -> int:

@@ -5,10 +5,10 @@ An error says what is wrong, where, and what to do instead. Its exit code is the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 EXIT_INTERRUPTED = 130
 MAX_PROBLEMS = 20
@@ -23,13 +23,21 @@ class SextantError(Exception):
     Args:
         message: What is wrong and what to do instead.
         next_command: A command line to paste next; the command line prints it last.
+        detail: What a stage found before it failed, for the table ``runs``; plain JSON values.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, next_command: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_command: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.next_command = next_command
+        self.detail = detail or {}
 
 
 class UsageError(SextantError, ValueError):

@@ -26,8 +26,7 @@ class Step:
     Args:
         name: Task id in Airflow, DVC and every message, such as ``train_transformer``.
         kind: The function that does it, ``pipelines.stages.<kind>``.
-        group: Task group for display: ``data``, ``features``, ``training``,
-            ``publication`` or ``maintenance``.
+        group: Task group, one of `pipelines.sections.GROUPS`.
         summary: What it does, in a few words.
         needs: Names of the steps that must have succeeded for the same interval.
         condition: Name of the step whose verdict says whether this one is due; empty when it

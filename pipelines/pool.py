@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -27,8 +28,14 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
+from pipelines.digests import code_on_disk, digest
+from pipelines.project import Project, find_root, first_project
+
 FOLDER_VARIABLE = "SEXTANT_POOL"
 """Names the folder of the sockets; set by `sextant up` for what it starts."""
+
+ENVIRONMENT_VARIABLE = "SEXTANT_ENVIRONMENT"
+"""Names the environment of configs/environments that a scheduler's tasks run in."""
 
 _COMMANDS_PER_WORKER = 100
 """A worker is replaced after so many, so that nothing piles up in it."""
@@ -52,22 +59,31 @@ class Ended:
     errors: str
 
 
-def execute(arguments: Sequence[str], cwd: Path, heard: Callable[[str], None]) -> Ended:
+def execute(
+    arguments: Sequence[str], cwd: Path, heard: Callable[[str], None], engine: str
+) -> Ended:
     """Run ``sextant ARGUMENTS`` in a warm process where one is free, else in a new one.
 
     Args:
         arguments: Of the command.
         cwd: Folder to run it in.
         heard: Called with each line of its standard error as it comes.
+        engine: Which Spark it needs, by `engine_of`. A process has one Spark for its life, so a
+            warm one with another does not take the command.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is not None:
         with _free_worker(Path(folder)) as connection:
             if connection is not None:
-                ended = _ask(connection, arguments, cwd, heard)
+                ended = _ask(connection, arguments, cwd, heard, engine)
                 if ended is not None:
                     return ended
     return _in_a_process(arguments, cwd, heard)
+
+
+def engine_of(project: Project) -> str:
+    """Names the Spark that a pipeline's environment describes."""
+    return digest(project.pipeline.environment.spark.model_dump(mode="json"))
 
 
 def _in_a_process(arguments: Sequence[str], cwd: Path, heard: Callable[[str], None]) -> Ended:
@@ -122,7 +138,8 @@ def _free_worker(folder: Path) -> Iterator[socket.socket | None]:
                     continue
                 with socket.socket(socket.AF_UNIX) as connection:
                     try:
-                        connection.connect(str(path))
+                        with _short(path) as address:
+                            connection.connect(address)
                     except OSError:  # it is being replaced
                         continue
                     yield connection
@@ -131,14 +148,34 @@ def _free_worker(folder: Path) -> Iterator[socket.socket | None]:
     yield None
 
 
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Another name of a path, within the 107 characters that the address of a socket may have."""
+    folder = os.open(path.parent, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 def _ask(
-    connection: socket.socket, arguments: Sequence[str], cwd: Path, heard: Callable[[str], None]
+    connection: socket.socket,
+    arguments: Sequence[str],
+    cwd: Path,
+    heard: Callable[[str], None],
+    engine: str,
 ) -> Ended | None:
     """How the command ended; None when the worker did not take it."""
-    request = {"arguments": list(arguments), "cwd": str(cwd), "environment": dict(os.environ)}
-    connection.sendall(json.dumps(request).encode() + b"\n")
+    request = {
+        "arguments": list(arguments),
+        "cwd": str(cwd),
+        "environment": dict(os.environ),
+        "engine": engine,
+    }
     said: dict[str, list[str]] = {"output": [], "errors": []}
-    with connection.makefile("r", encoding="utf-8") as lines:
+    # A worker that ends with the request unread resets the connection.
+    with suppress(ConnectionError), connection.makefile("r", encoding="utf-8") as lines:
+        connection.sendall(json.dumps(request).encode() + b"\n")
         for line in lines:
             frame = json.loads(line)
             if "code" in frame:
@@ -168,7 +205,8 @@ def keep_workers(number: int) -> None:
                     path.unlink(missing_ok=True)
                     processes[path] = subprocess.Popen(
                         [sys.executable, "-m", "pipelines", "pool", "--worker", str(path)],
-                        start_new_session=True,
+                        # In the session of this process, by which `sextant down` finds it.
+                        process_group=0,
                         stdin=subprocess.DEVNULL,
                     )
             ended.wait(_RESTART_SECONDS)
@@ -191,11 +229,13 @@ def work(socket_path: str, command: Callable[[Sequence[str]], int]) -> None:
     """
     path = Path(socket_path)
     loaded = _code()
-    engines = _warm()
+    project = first_project(find_root(), os.environ.get(ENVIRONMENT_VARIABLE, "local"))
+    engines = _warm(project)
     with socket.socket(socket.AF_UNIX) as listener:
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)
-        listener.bind(str(part))
+        with _short(part) as address:
+            listener.bind(address)
         listener.listen()
         part.rename(path)  # seen only once it answers
         for _ in range(_COMMANDS_PER_WORKER):
@@ -203,23 +243,20 @@ def work(socket_path: str, command: Callable[[Sequence[str]], int]) -> None:
             with connection:
                 if _code() != loaded:
                     break  # the asker sees the end of the connection
-                _serve(connection, command)
+                _serve(connection, command, engine_of(project))
         path.unlink(missing_ok=True)
     engines.stop()
 
 
 def _code() -> str:
-    from pipelines.digests import code_on_disk
-
     return "".join(code_on_disk(package) for package in ("pipelines", "transforms", "training"))
 
 
-def _warm() -> Any:
-    """Load the libraries and start Spark, as the stages of any pipeline here would."""
+def _warm(project: Project) -> Any:
+    """Load the libraries and start Spark, as the stages of a pipeline would."""
     from importlib import import_module
 
     from pipelines.context import Engines
-    from pipelines.project import find_root, first_project
 
     for module in (
         "pipelines.runner",
@@ -229,18 +266,19 @@ def _warm() -> Any:
         "transforms.contracts",
     ):
         import_module(module)
-    project = first_project(find_root(), os.environ.get("SEXTANT_ENVIRONMENT", "local"))
     engines = Engines(project, ())
     engines.spark.range(1).count()
     return engines
 
 
-def _serve(connection: socket.socket, command: Callable[[Sequence[str]], int]) -> None:
+def _serve(connection: socket.socket, command: Callable[[Sequence[str]], int], engine: str) -> None:
     with connection.makefile("r", encoding="utf-8") as lines:
         line = lines.readline()
         if not line:
             return
         request = json.loads(line)
+        if request["engine"] != engine:
+            return
         done = threading.Event()
         threading.Thread(target=_end_with, args=(connection, done), daemon=True).start()
         lock = threading.Lock()
@@ -258,6 +296,9 @@ def _serve(connection: socket.socket, command: Callable[[Sequence[str]], int]) -
                     code = command(request["arguments"])
                 except SystemExit as error:  # a wrong option
                     code = error.code if isinstance(error.code, int) else 2
+                except Exception:  # as Python itself would end
+                    traceback.print_exc()
+                    code = 1
             done.set()
             send({"code": code})
         finally:

@@ -132,6 +132,12 @@ class Project:
         return Path(self.location(self.pipeline.environment.reports)) / self.pipeline.pipeline
 
     @property
+    def workspace(self) -> Path:
+        """Evidently's workspace: the drift of all pipelines, an interval a snapshot."""
+        # No pipeline's name has a hyphen, so its reports lie elsewhere.
+        return self.reports.parent / "evidently-workspace"
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's address; the file of an SQLite store is absolute."""
         uri = self.pipeline.environment.mlflow.tracking_uri

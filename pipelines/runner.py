@@ -122,7 +122,7 @@ class Runner:
         latest = latest_event(self._project, self.engines, self.lake)
         if note is not None:
             note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps({"sources": sources, "latest": latest.isoformat()}))
+            _replace(note, json.dumps({"sources": sources, "latest": latest.isoformat()}))
         return latest
 
     def planner(self, interval: Interval) -> Planner:
@@ -252,7 +252,7 @@ class Runner:
         found = {"environment.reports": self._project.reports}
         if self.lake.folder is not None:
             found["environment.lake"] = self.lake.folder
-        if self._project.tracking_uri.startswith("sqlite:"):  # else a server keeps the files
+        if not self._project.tracking_uri.startswith("http"):  # else a server keeps the files
             found["environment.mlflow.artifacts"] = Path(self._project.artifacts)
         return found
 
@@ -289,7 +289,7 @@ class Runner:
         except SextantError as error:
             error.next_command = error.next_command or resume
             with suppress(StageError):  # a full disk takes no record either; the first error counts
-                record("failed", StageResult(str(error)))
+                record("failed", StageResult(str(error), detail=error.detail))
             raise
         except Exception as error:
             with suppress(StageError):
@@ -345,18 +345,19 @@ class Runner:
             return
         receipt = self.lake.folder / "receipts" / f"{stage}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
-        part = receipt.with_suffix(".part")
-        part.write_text(
-            json.dumps(
-                {
-                    "stage": stage,
-                    "interval_end": interval.end.isoformat(),
-                    "result": digest(content),
-                }
-            )
-            + "\n"
-        )
-        part.replace(receipt)
+        found = {
+            "stage": stage,
+            "interval_end": interval.end.isoformat(),
+            "result": digest(content),
+        }
+        _replace(receipt, json.dumps(found) + "\n")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file so that whoever reads it finds all of it, or what it was before."""
+    part = file.with_suffix(".part")
+    part.write_text(text)
+    part.replace(file)
 
 
 def _explain(error: BaseException) -> str:

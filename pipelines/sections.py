@@ -1,4 +1,4 @@
-"""All sections of a pipeline's spec but ``sources``, with the defaults that suit most."""
+"""A spec's sections but ``sources`` and ``environment``, with the defaults that suit most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pipelines.records import (
     Duration,
     Every,
     Level,
-    Location,
     Many,
     Name,
     Option,
@@ -21,12 +20,13 @@ from pipelines.records import (
     RefusedError,
     Share,
     Time,
-    check_location,
-    has_variable,
     one_of,
 )
 
 BASELINE = "popularity"
+GROUPS = ("data", "features", "training", "publication", "maintenance")
+"""Task groups of a pipeline's stages."""
+
 _KnownModel = Literal["popularity", "item_knn", "transformer", "gnn"]
 MODELS: tuple[str, ...] = get_args(_KnownModel)
 METRICS = ("ndcg", "recall", "precision", "hit_rate")
@@ -50,11 +50,6 @@ CONTRACT_TABLES = (
 )
 """Tables that keep contracts: those that are read, those that models learn from, and those that
 are published."""
-
-_MEMORY = re.compile(r"[1-9]\d*[mg]")
-_MASTER = re.compile(r"local(\[(\*|[1-9]\d*)\])?|yarn|(spark|k8s)://\S+")
-_RAY = re.compile(r"auto|ray://\S+|[\w.-]+:\d+")
-_TRACKING = re.compile(r"(sqlite:///|https?://|file:|postgresql(\+\w+)?://|mysql(\+\w+)?://)\S+")
 
 
 class Schedule(Record):
@@ -315,65 +310,3 @@ class Candidates(Record):
     )
     similar_items: Count = Field(20, description="Similar items of each item.")
     batch: Count = Field(1024, description="Users scored at a time.")
-
-
-def _matching(pattern: re.Pattern[str], noun: str, examples: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if pattern.fullmatch(value) is None and not has_variable(value):
-            raise RefusedError(f"is no {noun}", f"Write such as {examples}.")
-        return value
-
-    return AfterValidator(check)
-
-
-def _check_tracking(value: str) -> str:
-    if _TRACKING.fullmatch(value) is None and not has_variable(value):
-        raise RefusedError(
-            "is no address of MLflow",
-            "Write such as sqlite:///mlruns/mlflow.db or http://127.0.0.1:5000.",
-        )
-    if value.startswith("sqlite:///"):
-        check_location(value.removeprefix("sqlite:///"))
-    return value
-
-
-class MLflow(Record):
-    """Where runs and models are registered."""
-
-    tracking_uri: Annotated[str, AfterValidator(_check_tracking)] = Field(
-        "sqlite:///mlruns/mlflow.db", description="SQLite file, server or database of MLflow."
-    )
-    artifacts: Location = Field("mlruns/artifacts", description="Where model files lie.")
-
-
-class Spark(Record):
-    """Where the tables are computed."""
-
-    master: Annotated[
-        str, _matching(_MASTER, "Spark master", "local[2], spark://host:7077 or yarn")
-    ] = Field("local[2]", description="Spark's master.")
-    memory: Annotated[str, _matching(_MEMORY, "amount of memory", "2g or 512m")] = Field(
-        "2g", description="Memory of the driver."
-    )
-    settings: dict[str, str] = Field({}, description="Further settings of Spark, each as text.")
-
-
-class Ray(Record):
-    """Where the models train."""
-
-    address: (
-        Annotated[str, _matching(_RAY, "address of Ray", "auto or ray://host:10001")] | None
-    ) = Field(None, description="Ray's address; a Ray of its own in this process when null.")
-    workers: Count = Field(1, description="Workers of each training.")
-    cpus_per_worker: Count = Field(2, description="CPU cores of each.")
-    gpu: bool = Field(False, description="Whether each has a GPU.")
-
-
-class Environment(Record):
-    """Where everything lives. Relative paths start at the project's folder."""
-
-    lake: Location = Field("lake", description="Folder or URI of the Delta tables.")
-    reports: Location = Field("reports", description="Folder of the reports.")
-    mlflow: MLflow = Field(MLflow(), description="Where runs and models are registered.")
-    spark: Spark = Field(Spark(), description="Where the tables are computed.")
-    ray: Ray = Field(Ray(), description="Where the models train.")

@@ -17,9 +17,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ import psutil
 
 from pipelines.errors import StageError, UsageError
 from pipelines.locks import hold
-from pipelines.pool import FOLDER_VARIABLE
+from pipelines.pool import ENVIRONMENT_VARIABLE, FOLDER_VARIABLE
 from pipelines.project import Project, first_project
 
 _PATIENCE = 240.0
@@ -51,11 +51,13 @@ class Process:
         name: What it is called in messages and in the name of its log.
         command: Its command line.
         answers: An address that answers once it is ready; empty when being alive is enough.
+        part: What that address must call healthy; empty when any answer will do.
     """
 
     name: str
     command: Sequence[str]
     answers: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,47 @@ class Services:
         """Databases, logs and notes."""
         return self.root / ".cache" / "services"
 
+    @classmethod
+    def last(cls, root: Path) -> Services:
+        """The services as `up` last started them.
+
+        Raises:
+            UsageError: When it never did.
+        """
+        note = cls(root).home / "options.json"
+        if not note.exists():
+            raise UsageError("There is no Airflow here yet: `sextant up` starts one.")
+        noted = json.loads(note.read_text())
+        return cls(root, noted["environment"], Ports(**noted["ports"]), noted["workers"])
+
+    @classmethod
+    def wanted(
+        cls,
+        root: Path,
+        environment: str | None = None,
+        ports: Mapping[str, int] | None = None,
+        workers: int | None = None,
+    ) -> Services:
+        """The services with some options: what is not given is as it runs, or else the default.
+
+        Raises:
+            UsageError: When they run with other options.
+        """
+        running = bool(cls(root)._running())
+        known = cls.last(root) if running else cls(root)
+        wanted = cls(
+            root,
+            environment or known.environment,
+            replace(known.ports, **(ports or {})),
+            workers or known.workers,
+        )
+        if running and wanted != known:
+            raise UsageError(
+                f"Airflow, MLflow and Evidently are up with other options:\n{known.addresses()}\n"
+                "  To change them: `sextant down`, then the same command again."
+            )
+        return wanted
+
     def up(self, progress: Callable[[str], None]) -> str:
         """Start all that is not running and wait until it answers.
 
@@ -92,29 +135,36 @@ class Services:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with hold(self.home / "up.lock", "sextant up", wait_seconds=_PATIENCE):
             running = self._running()
-            if len(running) == len(self._processes()):
-                return f"Everything is up already.\n{(self.home / 'addresses').read_text()}"
             for name, port in vars(self.ports).items():
                 if name not in {one.split("-")[0] for one in running} and _is_taken(port):
                     raise UsageError(
                         f"Port {port} for {name} is taken by another program. "
                         f"Choose one: `sextant up --{name}-port {port + 1}`."
                     )
+            options = {
+                "environment": self.environment,
+                "ports": vars(self.ports),
+                "workers": self.workers,
+            }
+            self._write("options.json", json.dumps(options))
             try:
                 self._start(running, progress)
             except BaseException:
-                self._end(progress)
+                self._end(progress, set(self._running()) - set(running))
                 raise
-            found = self.addresses()
-            (self.home / "addresses").write_text(found)  # in a folder that is private
-        return found
+        already = len(running) == len(self._processes())
+        return f"{'Everything is up already.' if already else 'Up.'}\n{self.addresses()}"
 
     def down(self, progress: Callable[[str], None]) -> bool:
         """End what `up` started; returns whether anything ran."""
         if not self.home.exists():
             return False
         with hold(self.home / "up.lock", "sextant down", wait_seconds=_PATIENCE):
-            return self._end(progress)
+            return self._end(progress, set(self._noted()))
+
+    def airflow(self, arguments: Sequence[str]) -> int:
+        """Run Airflow's own command line on this Airflow; returns its exit code."""
+        return subprocess.call([_tool("airflow"), *arguments], env=self.variables())
 
     def addresses(self) -> str:
         """Where the pages are and how to log in, for a person."""
@@ -137,6 +187,7 @@ class Services:
         for process in self._processes():
             if process.name in running:
                 continue
+            self._end(progress, {process.name})  # what a killed one left behind
             started = subprocess.Popen(
                 process.command,
                 cwd=self.root,
@@ -159,7 +210,7 @@ class Services:
                     f"{process.name} ended right away. Its last words:\n{self._tail(process.name)}"
                     f"\n  Log: {self._log(process.name)}"
                 )
-            if not process.answers or _answers(process.answers):
+            if not process.answers or _answers(process):
                 return
             if time.monotonic() > deadline:
                 raise StageError(
@@ -168,40 +219,35 @@ class Services:
                 )
             time.sleep(0.5)
 
-    def _end(self, progress: Callable[[str], None]) -> bool:
-        running = self._running()
-        # Airflow's tasks have sessions of their own and would outlive the scheduler.
-        family = [psutil.Process(pid) for pid in running.values()]
-        family += [child for one in family for child in one.children(recursive=True)]
-        for name in reversed(running):
-            progress(f"{name}: ending ...")
-            with suppress(ProcessLookupError):
-                os.killpg(running[name], signal.SIGTERM)
-        _, left = psutil.wait_procs(family, timeout=_GRACE)
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._note({})
-        return bool(running)
+    def _end(self, progress: Callable[[str], None], names: Set[str]) -> bool:
+        """End some processes with all that they started; returns whether there were any."""
+        leaders = {name: found for name, found in self._noted().items() if name in names}
+        family = _sessions(leaders.values())
+        for name, (pid, began) in reversed(leaders.items()):
+            if _began(pid) == began:
+                progress(f"{name}: ending ...")
+                os.killpg(pid, signal.SIGTERM)
+        psutil.wait_procs(family, timeout=_GRACE)
+        while left := _sessions(leaders.values()):
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=_GRACE)
+        noted = self._noted()
+        self._note({name: found for name, found in noted.items() if name not in names})
+        return bool(family)
 
     def _processes(self) -> list[Process]:
-        airflow, ports = _tool("airflow"), self.ports
+        airflow, ports, quiet = _tool("airflow"), self.ports, "--skip-serve-logs"
         api = f"http://127.0.0.1:{ports.airflow}/api/v2/monitor/health"
         ours = [sys.executable, "-m", "pipelines"]
         return [
             Process(
                 "mlflow",
                 [
-                    *(
-                        _tool("mlflow"),
-                        "server",
-                        "--host",
-                        "127.0.0.1",
-                        "--port",
-                        str(ports.mlflow),
-                    ),
-                    *("--workers", "1", "--backend-store-uri", self._project.tracking_uri),
-                    *("--artifacts-destination", self._project.artifacts),
+                    *(_tool("mlflow"), "server", "--host", "127.0.0.1"),
+                    *("--port", str(ports.mlflow)),
+                    *("--workers", "1", "--artifacts-destination", self._project.artifacts),
                 ],
                 f"http://127.0.0.1:{ports.mlflow}/health",
             ),
@@ -210,15 +256,16 @@ class Services:
                 [
                     *(_tool("evidently"), "ui", "--host", "127.0.0.1"),
                     *("--port", str(ports.evidently)),
-                    *("--workspace", str(self._project.reports.parent / "evidently")),
+                    *("--workspace", str(self._project.workspace)),
                 ],
                 f"http://127.0.0.1:{ports.evidently}/",
             ),
             Process("pool", [*ours, "pool", "--workers", str(self.workers)]),
             Process("airflow-api", [airflow, "api-server"], api),
-            Process("airflow-scheduler", [airflow, "scheduler"]),
-            Process("airflow-dags", [airflow, "dag-processor"]),
-            Process("airflow-triggerer", [airflow, "triggerer"]),
+            # Their logs lie on this disk; a server for them would listen on all addresses.
+            Process("airflow-scheduler", [airflow, "scheduler", quiet], api, "scheduler"),
+            Process("airflow-dags", [airflow, "dag-processor"], api, "dag_processor"),
+            Process("airflow-triggerer", [airflow, "triggerer", quiet], api, "triggerer"),
         ]
 
     def variables(self) -> dict[str, str]:
@@ -242,16 +289,20 @@ class Services:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
             FOLDER_VARIABLE: str(self.home / "pool"),
-            "SEXTANT_ENVIRONMENT": self.environment,
-            "PYTHONPATH": os.pathsep.join(
-                [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
+            ENVIRONMENT_VARIABLE: self.environment,
+            # May hold a password, which the arguments of a process show to everybody.
+            "MLFLOW_BACKEND_STORE_URI": self._project.tracking_uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
         }
-        # What somebody has set is theirs: a PostgreSQL for Airflow's database, for example.
-        return {**os.environ, **{key: os.environ.get(key, value) for key, value in own.items()}}
+        airflow = self._project.pipeline.environment.airflow
+        own["AIRFLOW__CORE__EXECUTOR"] = airflow.executor
+        # One process writes at a time; SQLite's own patience of five seconds is too short for that.
+        waits = f"sqlite:///{home / 'airflow.db'}?timeout={_PATIENCE:.0f}"
+        own["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = airflow.database or waits
+        own.update(airflow.settings)
+        return {**os.environ, **own}
 
     @cached_property
     def _project(self) -> Project:
@@ -271,10 +322,14 @@ class Services:
 
         file = self.home / name
         if not file.exists():
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as out:
-                out.write(base64.urlsafe_b64encode(secrets.token_bytes(32)))
+            self._write(name, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
         return file.read_text()
+
+    def _write(self, name: str, text: str) -> None:
+        """Write one of our files, which all lie in a private folder, in one step."""
+        part = self.home / f"{name}.part"
+        part.write_text(text)
+        part.replace(self.home / name)
 
     def _log(self, name: str) -> Path:
         return self.home / "logs" / f"{name}.log"
@@ -290,9 +345,7 @@ class Services:
         return {name: (pid, began) for name, (pid, began) in json.loads(file.read_text()).items()}
 
     def _note(self, processes: Mapping[str, tuple[int, int]]) -> None:
-        part = self.home / "processes.part"
-        part.write_text(json.dumps(processes))
-        part.replace(self.home / "processes.json")
+        self._write("processes.json", json.dumps(processes))
 
     def _running(self) -> dict[str, int]:
         """Name and id of each process that `up` started and that is still alive."""
@@ -320,12 +373,26 @@ def _began(pid: int) -> int:
     return 0 if fields[0] == "Z" else int(fields[19])
 
 
-def _answers(address: str) -> bool:
+def _answers(process: Process) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(process.answers, timeout=5) as answer:
+            if not process.part:
+                return bool(answer.status == 200)
+            return bool(json.load(answer)[process.part]["status"] == "healthy")
     except (OSError, urllib.error.URLError):
         return False
+
+
+def _sessions(leaders: Iterable[tuple[int, int]]) -> list[psutil.Process]:
+    """All processes of the sessions that these began, even where the leader itself has ended."""
+    # The kernel gives no process the number of a session that has members.
+    numbers = {pid for pid, began in leaders if _began(pid) in (0, began)}
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(process.pid) in numbers and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def _is_taken(port: int) -> bool:

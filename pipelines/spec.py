@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from pipelines.alerts import Target
 from pipelines.checks import CHECKS
 from pipelines.document import Node, Step, display_name, parse, read_document
+from pipelines.environment import Environment, Resources
 from pipelines.errors import Problem, SpecError, UsageError, closest
 from pipelines.merge import expand, merge, parse_setting
 from pipelines.records import Many, Name, Record
@@ -26,7 +27,6 @@ from pipelines.sections import (
     Candidates,
     Contracts,
     Drift,
-    Environment,
     Evaluation,
     Features,
     Gate,
@@ -73,6 +73,9 @@ class Pipeline(Record):
     candidates: Candidates = Field(Candidates(), description="The lists that are published.")
     alerts: Many[Target] = Field((), description="Who hears of failures and late runs.")
     maintenance: Maintenance = Field(Maintenance(), description="What keeps the tables small.")
+    resources: dict[str, Resources] = Field(
+        {}, description="Task group or `train_<model>` to what it asks a cluster for."
+    )
     environment: Environment = Field(Environment(), description="Where everything lives.")
 
     _tree: Node | None = PrivateAttr(None)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+import psutil
+from ports import free_port
 from shop_world import REPOSITORY, Shop, environment
 
+from pipelines.intervals import text
+
+EVERY = timedelta(hours=6)
+
 _PATIENCE = 900.0
+_PAGES = ("airflow", "mlflow", "evidently")
 
 
 @dataclass(frozen=True)
@@ -27,73 +34,123 @@ class Airflow:
         shop: The shop.
         address: Of its API server.
         token: Of its admin.
+        pages: Addresses of `airflow`, `mlflow` and `evidently`.
+        password: Of its admin.
+        options: What `up` was called with.
     """
 
     shop: Shop
     address: str
     token: str
+    pages: Mapping[str, str]
+    password: str
+    options: tuple[str, ...]
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """One call of the REST API; the answer's JSON."""
         return _call(method, f"{self.address}/api/v2{path}", body, self.token)
 
     def runs(self, dag: str = "shop") -> dict[str, str]:
-        """End of the data interval of each run, and its state."""
+        """Id and state of each run."""
         found = self.api("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"]
-        return {run["data_interval_end"]: run["state"] for run in found}
+        return {run["dag_run_id"]: run["state"] for run in found}
 
     def tasks(self, run: str, dag: str = "shop") -> dict[str, str]:
         """State of each task of a run."""
         found = self.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {task["task_id"]: task["state"] for task in found}
 
-    def backfill(self, start: str, last: str) -> None:
-        """Start a backfill of the runs whose intervals begin from `start` to `last`."""
+    def stages(self, dag: str = "shop") -> set[str]:
+        """The tasks that a DAG has now."""
+        return {task["task_id"] for task in self.api("GET", f"/dags/{dag}/tasks")["tasks"]}
+
+    def backfill(self, ends: Sequence[datetime], dag: str = "shop") -> None:
+        """Start a backfill of intervals, oldest first, by the product's command line."""
+        span = (text(ends[0] - EVERY), text(ends[-1] - EVERY))
+        run_sextant(
+            self.shop,
+            *("airflow", "backfill", "create", "--dag-id", dag, "--max-active-runs", "1"),
+            *("--from-date", span[0], "--to-date", span[1]),
+        )
+
+    def trigger(self, end: datetime, dag: str = "shop", **params: object) -> str:
+        """Trigger a run for an interval as the form does; returns its id."""
+        body = {"logical_date": None, "conf": {"interval_end": text(end), **params}}
+        run: str = self.api("POST", f"/dags/{dag}/dagRuns", body)["dag_run_id"]
+        return run
+
+    def pause(self, paused: bool, dag: str = "shop") -> None:
+        """Pause or resume a DAG."""
+        self.api("PATCH", f"/dags/{dag}", {"is_paused": paused})
+
+    def clear(self, run: str, *tasks: str) -> None:
+        """Clear some tasks of a run alone, or all."""
         self.api(
             "POST",
-            "/backfills",
+            "/dags/shop/clearTaskInstances",
             {
-                "dag_id": "shop",
-                "from_date": start,
-                "to_date": last,
-                "max_active_runs": 1,
-                "reprocess_behavior": "none",
+                "dry_run": False,
+                "dag_run_id": run,
+                **({"task_ids": list(tasks)} if tasks else {}),
+                "include_downstream": False,
+                "reset_dag_runs": True,
+                "only_failed": False,
             },
         )
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something."""
-        deadline = time.monotonic() + _PATIENCE
+    def process(self, name: str) -> psutil.Process:
+        """One of the processes that `up` started."""
+        noted = self.shop.root / ".cache" / "services" / "processes.json"
+        return psutil.Process(json.loads(noted.read_text())[name][0])
+
+    def until(self, condition: Callable[[], bool], patience: float = _PATIENCE) -> None:
+        """Wait for something, for some seconds."""
+        deadline = time.monotonic() + patience
         while not condition():
-            assert time.monotonic() < deadline, self.runs()
+            assert time.monotonic() < deadline, "it did not come about"
             time.sleep(1)
 
 
 @contextmanager
-def airflow(shop: Shop, workers: int = 1) -> Iterator[Airflow]:
+def airflow(shop: Shop, *options: str, workers: int = 1) -> Iterator[Airflow]:
     """`sextant up` in the folder of a shop, and `sextant down` in the end."""
     (shop.root / "dags").mkdir(exist_ok=True)
     (shop.root / "dags" / "loader.py").write_text((REPOSITORY / "dags" / "loader.py").read_text())
-    ports = [_free_port() for _ in range(3)]
-    options = [
-        f"--{name}-port={port}"
-        for name, port in zip(("airflow", "mlflow", "evidently"), ports, strict=True)
-    ]
-    _sextant(shop, "up", *options, f"--workers={workers}")
+    ports = [free_port() for _ in range(3)]
+    options = (
+        *options,
+        f"--workers={workers}",
+        *(f"--{name}-port={port}" for name, port in zip(_PAGES, ports, strict=True)),
+    )
+    run_sextant(shop, "up", *options)
     try:
         address = f"http://127.0.0.1:{ports[0]}"
         home = shop.root / ".cache" / "services" / "airflow"
         passwords = home / "simple_auth_manager_passwords.json.generated"
         login = {"username": "admin", "password": json.loads(passwords.read_text())["admin"]}
         token = _call("POST", f"{address}/auth/token", login, None)["access_token"]
-        found = Airflow(shop, address, token)
+        pages = {name: f"http://127.0.0.1:{port}" for name, port in zip(_PAGES, ports, strict=True)}
+        found = Airflow(shop, address, token, pages, login["password"], options)
         found.until(lambda: bool(found.api("GET", "/dags")["dags"]))
         yield found
     finally:
-        _sextant(shop, "down")
+        run_sextant(shop, "down")
+        assert _alive(shop) == []
 
 
-def _sextant(shop: Shop, *arguments: str) -> str:
+def _alive(shop: Shop) -> list[str]:
+    """What still runs of all that `up` started."""
+    pool = str(shop.root / ".cache" / "services" / "pool")
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get("SEXTANT_POOL") == pool:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+def run_sextant(shop: Shop, *arguments: str) -> str:
+    """Run a command of the product in the shop's folder; returns its output."""
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", *arguments],
         cwd=shop.root,
@@ -120,10 +177,3 @@ def _call(method: str, url: str, body: object, token: str | None) -> Any:
             return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{method} {url}: {error.code} {error.read().decode()}") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

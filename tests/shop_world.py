@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -45,8 +46,17 @@ sources:
 models: [{models}]
 evaluation: {{valid: 2d, test: 2d}}
 candidates: {{k: 5, similar_items: 3, blend: {{item_knn: 1.0}}}}
-environment: {{spark: {{memory: 1g}}}}
+environment:
+  spark:
+    memory: 1g
+    settings: {settings}
 """
+
+INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""Settings of Spark: compiling a query costs more than running it over a few rows."""
 
 
 class Done(NamedTuple):
@@ -64,12 +74,7 @@ def shared_spark() -> SparkSession:
     from transforms.session import spark_session
 
     os.environ["JAVA_HOME"] = str(java_home())
-    # Compiling a query costs more than running it over a few rows; commands compile as usual.
-    interpreted = {
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    }
-    return spark_session(master="local[2]", memory="1500m", settings=interpreted, jars=delta_jars())
+    return spark_session(master="local[2]", memory="1500m", settings=INTERPRETED, jars=delta_jars())
 
 
 def sextant(root: Path, *arguments: str, **variables: str) -> Done:
@@ -184,8 +189,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path}
 
 
-def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:
-    """Write the data, the spec and what it refers to.
+def make_shop(root: Path, *, models: str = "popularity, item_knn", end: datetime = END) -> Shop:
+    """Write the data of twelve days up to a moment, the spec and what it refers to.
 
     Ninety users love one of two kinds of goods and rate eight of its fifteen goods 4 or 5 and two
     of the other kind 1 or 2. The kinds' order of popularity is the same for all, so that a model
@@ -194,7 +199,9 @@ def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:
     for folder in ("configs/environments", "configs/models", "data_contracts"):
         shutil.copytree(REPOSITORY / folder, root / folder)
     (root / "configs" / "pipelines").mkdir(parents=True)
-    (root / "configs" / "pipelines" / "shop.yaml").write_text(SPEC.format(models=models))
+    (root / "configs" / "pipelines" / "shop.yaml").write_text(
+        SPEC.format(models=models, settings=json.dumps(INTERPRETED))
+    )
     (root / "data").mkdir()
     random = np.random.default_rng(7)
     rows = [["customer", "sku", "at", "stars"]]
@@ -208,9 +215,9 @@ def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:
         times = np.sort(random.integers(0, seconds, size=len(goods)))
         # The last event of the world pins its last whole interval.
         for (sku, stars), time in zip(random.permutation(goods), times, strict=True):
-            at = int(START.timestamp()) + int(time)
+            at = int(end.timestamp()) - seconds + int(time)
             rows.append([f"u{user:02}", str(sku), str(at), str(stars)])
-    rows.append(["u00", "s000", str(int(END.timestamp())), "5"])
+    rows.append(["u00", "s000", str(int(end.timestamp())), "5"])
     shop = Shop(root)
     shop.write_events(rows)
     with (root / "data" / "items.csv").open("w", newline="") as file:
@@ -222,9 +229,10 @@ def make_shop(root: Path, *, models: str = "popularity, item_knn") -> Shop:
     return shop
 
 
-def correct(shop: Shop) -> None:
-    """Change one rating of the last interval, so that every stage has work."""
+def correct(shop: Shop, before: datetime | None = None) -> None:
+    """Change the last rating before a moment, or of all, so that every stage has work."""
     rows = shop.events()
-    newest = max(rows[1:-1], key=lambda row: int(row[2]))
+    known = [row for row in rows[1:-1] if before is None or int(row[2]) < before.timestamp()]
+    newest = max(known, key=lambda row: int(row[2]))
     newest[3] = "1" if newest[3] != "1" else "5"
     shop.write_events(rows)

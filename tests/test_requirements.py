@@ -23,6 +23,7 @@ _CATALOGUE = "transforms/test_catalogue.py"
 _DECIDE = "pipelines/test_decide.py"
 _RETRAINING = "end_to_end/test_retraining.py"
 _AIRFLOW = "pipelines/test_airflow.py"
+_SCHEDULED = "end_to_end/test_airflow.py"
 
 CHECKS: dict[str, tuple[str, str]] = {
     "DE-01": (_MAPPING, "test_values_are_typed_and_faults_are_kept"),
@@ -79,7 +80,10 @@ CHECKS: dict[str, tuple[str, str]] = {
     "RO-08": (_DECIDE, "test_any_rule_is_enough"),
     "RO-10": (_RETRAINING, "test_nothing_new_trains_nothing"),
     "RO-11": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
+    "RO-13": (_SCHEDULED, "test_tables_and_registry_are_those_of_local_runs"),
+    "RO-15": ("end_to_end/test_airflow_kills.py", "test_an_interval_ends_whoever_is_killed"),
     "RO-17": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
+    "RO-18": (_SCHEDULED, "test_one_task_cleared_is_done_again_alone"),
 }
 
 

@@ -392,7 +392,7 @@ class Registry:
         location = None
         if "://" in self._artifact_root:
             location = f"{self._artifact_root.rstrip('/')}/{name}"
-        elif sqlite_file(self.tracking_uri) is not None:
+        elif not self.tracking_uri.startswith("http"):  # a server says itself where files lie
             location = (Path(self._artifact_root).absolute() / name).as_uri()
         return str(self._client.create_experiment(name, artifact_location=location))
 

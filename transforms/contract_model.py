@@ -60,8 +60,6 @@ class Scope:
     interval_end: datetime
     allow_empty: bool
     references: Mapping[str, DataFrame]
-    distinct: tuple[str, ...] = ()
-    """Columns that no two rows share all values of, since whoever made the frame saw to it."""
 
 
 @dataclass(frozen=True)

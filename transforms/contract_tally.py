@@ -112,7 +112,7 @@ def count(
         apart = {
             number: jobs.submit(_copies, scope.frame, check.rule)
             for number, check in rows.items()
-            if check.rule.name == "unique" and check.rule.columns != scope.distinct
+            if check.rule.name == "unique"
         }
         found, past = rows_pass.result(), history_pass.result()
         broken = {number: job.result() for number, job in apart.items()}
@@ -124,7 +124,6 @@ def count(
             broken[number] = total - judged
         elif check.broken is not None:
             broken[number] = found[f"broken {number}"]
-        broken.setdefault(number, 0)
         kinds: tuple[tuple[str, int], ...] = ()
         if check.rule.name == "finite":
             kinds = tuple((name, found[f"{name} {number}"]) for name in KINDS)

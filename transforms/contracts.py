@@ -58,7 +58,6 @@ def check(
     references: Mapping[str, DataFrame],
     source_columns: Sequence[str],
     history: DataFrame | None = None,
-    distinct: tuple[str, ...] = (),
 ) -> CheckResult:
     """Checks every rule of a contract.
 
@@ -72,8 +71,6 @@ def check(
         source_columns: Names of the source's columns that were mapped to this table.
         history: The same table as it stood before: `volume` and `freshness` read the times of
             earlier rows, `size_change` counts it. Without one they judge what `df` tells.
-        distinct: Columns that `df` was made distinct by; a rule `unique` on them holds and costs
-            nothing.
 
     Returns:
         The rows split into good ones and ones to set aside, and what broke. `good` and
@@ -94,7 +91,6 @@ def check(
         interval_end,
         contract.allow_empty,
         references,
-        distinct,
     )
     checks = [
         build(rule, scope)

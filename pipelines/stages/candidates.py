@@ -16,6 +16,7 @@ from pipelines.stages.train import registry
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipelines.project import Project
     from training.snapshot import Histories
     from training.topk import ItemLists
 
@@ -33,7 +34,7 @@ def run(context: StageContext) -> StageResult:
     options = context.project.pipeline.candidates
     models, versions = _champions(context)
     popular = models.pop(BASELINE)
-    weights = {name: _weight(context, name) for name in models}
+    weights = {name: _weight(context.project, name) for name in models}
     items = _known_items(context)
     users = _active_users(context)
     histories, seen = _histories(context, users, items["item_id"])
@@ -80,9 +81,9 @@ def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
     found = registry(context.project)
     models: dict[str, Any] = {}
     versions: dict[str, str] = {}
-    for name in context.project.models:
+    for name in blended(context.project):
         champion = champion_of(context, found, name)
-        if champion is not None and (name == BASELINE or _weight(context, name) > 0):
+        if champion is not None:
             models[name] = load_model(found.fetch(champion))
             versions[name] = champion.version
     if BASELINE not in models:
@@ -93,9 +94,14 @@ def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
     return models, versions
 
 
-def _weight(context: StageContext, name: str) -> float:
+def blended(project: Project) -> list[str]:
+    """Names of the models whose champions make the lists: the baseline, and those with a weight."""
+    return [name for name in project.models if name == BASELINE or _weight(project, name) > 0]
+
+
+def _weight(project: Project, name: str) -> float:
     """A model's weight in the blend; all learnt models count the same where the spec has none."""
-    blend = context.project.pipeline.candidates.blend
+    blend = project.pipeline.candidates.blend
     return 1.0 if blend is None else blend.get(name, 0.0)
 
 

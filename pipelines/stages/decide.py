@@ -20,8 +20,15 @@ def run(context: StageContext) -> StageResult:
     """
     rules = context.project.pipeline.retrain
     events = context.lake.count("events", before={"timestamp": context.interval.end})
-    watched = context.history.newest_success("drift", before=context.interval.end)
-    drift = None if watched is None else watched.detail["verdict"]
+    # Drift that blocked its interval counts as well: more than any other it asks for training.
+    verdicts = [
+        (run.interval_end, run.started_at, run.detail["verdict"])
+        for run in context.history.runs
+        if run.stage == "drift"
+        and run.interval_end < context.interval.end
+        and "verdict" in run.detail
+    ]
+    drift = max(verdicts, key=lambda found: found[:2])[2] if verdicts else None
     due: dict[str, str] = {}
     not_due: dict[str, str] = {}
     for model in context.project.models:

@@ -26,6 +26,7 @@ def run(context: StageContext) -> StageResult:
     """
     from training.drift import drift_report
     from training.drift_verdict import DriftThresholds
+    from training.drift_workspace import keep_snapshot
 
     options = context.project.pipeline.drift
     metric = context.project.pipeline.gate.metric
@@ -64,7 +65,21 @@ def run(context: StageContext) -> StageResult:
         "share": verdict.share,
         "report": str(folder / "drift.html"),
     }
-    if verdict.drifted and options.on_drift == "block":
+    blocks = verdict.drifted and options.on_drift == "block"
+    keep_snapshot(
+        folder / "snapshot.json",
+        context.project.workspace,
+        project=context.project.pipeline.pipeline,
+        at=context.interval.end,
+        tags=[outcome, *(["blocked"] if blocks else [])],
+        words={
+            "verdict": "; ".join([outcome, *found["reasons"]]),
+            "candidates": "kept back, the former ones stay served"
+            if blocks
+            else "may be published",
+        },
+    )
+    if blocks:
         lines = "\n".join(f"  {reason}" for reason in verdict.reasons)
         raise DriftError(
             f"Drift keeps the candidates of the interval that ends at {context.interval.end_text} "
@@ -74,6 +89,7 @@ def run(context: StageContext) -> StageResult:
             next_command=context.project.command(
                 "run", context.interval, "--set", "drift.on_drift=warn"
             ),
+            detail={"verdict": found},
         )
     return StageResult(
         f"{outcome}; {len(drifted)} of {len(verdict.columns)} columns moved",

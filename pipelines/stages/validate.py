@@ -39,9 +39,7 @@ def run(context: StageContext) -> StageResult:
     good: dict[str, DataFrame] = {}
     for table in _ORDER:
         frame = window.events if table == "events" else context.read(f"staged_{table}")
-        # The window took out events of the same id.
-        distinct = ("event_id",) if table == "events" else ()
-        checked[table] = check_table(context, table, frame, good, distinct=distinct)
+        checked[table] = check_table(context, table, frame, good)
         good[table] = checked[table].good
     findings = [finding for table in _ORDER for finding in checked[table].findings]
     docs = context.project.reports / _folder(context) / "contracts"
@@ -91,7 +89,6 @@ def check_table(
     frame: DataFrame,
     references: dict[str, DataFrame],
     columns: tuple[str, ...] | None = None,
-    distinct: tuple[str, ...] = (),
 ) -> Any:
     """Hold a frame against all contracts of its table, as one."""
     from transforms.contracts import Contract, Rule, check
@@ -120,7 +117,6 @@ def check_table(
         references=references,
         source_columns=columns,
         history=context.lake.spark(context.spark, table) if there else None,
-        distinct=distinct,
     )
 
 

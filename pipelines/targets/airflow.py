@@ -6,15 +6,17 @@ Reading a spec imports neither Spark nor any model: Airflow does it every few se
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.environment import Resources
 from pipelines.errors import SpecError
 from pipelines.graph import Step, select
 from pipelines.intervals import parse_every
-from pipelines.project import Project, find_root
+from pipelines.pool import ENVIRONMENT_VARIABLE, engine_of
+from pipelines.project import Project
 from pipelines.targets import airflow_task
 
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -22,17 +24,20 @@ _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 moment does."""
 
 
-def load_dags(root: Path | None = None, env: str | None = None) -> dict[str, Any]:
-    """The DAGs of all pipelines by their id.
+_MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$"
+"""A time with its zone; no checker of formats is installed with Airflow."""
+
+
+def load_dags(root: Path) -> dict[str, Any]:
+    """The DAGs of all pipelines of a project's folder by their id.
 
     A spec that cannot be read becomes a DAG of one task that says what is wrong, so that it is seen
     where its runs are looked for, and no other pipeline suffers.
     """
-    root = root or find_root()
     found = {}
     for file in sorted((root / "configs" / "pipelines").glob("*.yaml")):
         try:
-            project = Project.load(file.stem, root=root, env=env or airflow_task.environment())
+            project = Project.load(file.stem, root=root, env=airflow_task.environment())
             dags = [dag_of(project), candidates_dag_of(project)]
         except SpecError as error:
             dags = [_broken(file.stem, str(error))]
@@ -49,9 +54,8 @@ def dag_of(project: Project) -> Any:
     with DAG(
         pipeline.pipeline,
         description=pipeline.description or None,
-        schedule=_timetable(schedule.every),
+        schedule=_timetable(project),
         start_date=schedule.start or _FIRST,
-        end_date=_last_start(project),
         catchup=False,
         max_active_runs=1,
         deadline=_deadline(project),
@@ -83,9 +87,9 @@ def candidates_dag_of(project: Project) -> Any:
     from pipelines.targets.airflow_champion import ChampionTrigger
 
     name = project.pipeline.pipeline
-    champions = Asset(
-        name=f"{name}.champions",
-        uri=f"mlflow://{name}/champions",
+    moved = Asset(
+        name=f"{name}.moved_champions",
+        uri=f"mlflow://{name}/moved_champions",
         group=name,
         watchers=[
             AssetWatcher(
@@ -97,10 +101,9 @@ def candidates_dag_of(project: Project) -> Any:
     with DAG(
         f"{name}_candidates",
         description=f"Candidates of {name} from champions that a person chose",
-        schedule=[champions],
+        schedule=[moved],
         start_date=_FIRST,
         max_active_runs=1,
-        params={"force_training": False, "models": [], "dry_run": False, "interval_end": None},
         default_args={
             "retries": project.pipeline.schedule.retries,
             "retry_delay": project.pipeline.schedule.retry_after,
@@ -108,7 +111,7 @@ def candidates_dag_of(project: Project) -> Any:
         },
         tags=["sextant"],
         doc_md=f"Runs when the alias `champion` of a model of `{name}` is moved in MLflow, for the "
-        "newest interval that has candidates.",
+        "interval that is served; triggered by hand, the same.",
     ) as dag:
         tasks: dict[str, Any] = {}
         for step in select(project.steps, "candidates,drift,publish"):
@@ -123,6 +126,8 @@ def _task(project: Project, step: Step) -> Any:
     from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
     from airflow.sdk import TriggerRule
 
+    inlets, outlets = _assets(project, step)
+    end = project.pipeline.schedule.end
     decides = any(other.condition == step.name for other in project.steps)
     return (BranchPythonOperator if decides else PythonOperator)(
         task_id=step.name,
@@ -131,41 +136,81 @@ def _task(project: Project, step: Step) -> Any:
             "pipeline": project.reference,
             "stage": step.name,
             "root": str(project.root),
+            "engine": engine_of(project),
+            "until": end and end.isoformat(),
+            **({"needs": list(step.needs)} if step.optional else {}),
         },
+        # What is optional may fail; the task itself looks at what it needs.
         trigger_rule=TriggerRule.ALL_DONE if step.optional else TriggerRule.ALL_SUCCESS,
         # Whoever triggers a run, a model is fitted once at a time.
         max_active_tis_per_dag=1,
-        inlets=[_asset(project, table) for table in step.reads],
-        outlets=[_asset(project, table) for table in step.writes],
+        inlets=inlets,
+        outlets=outlets,
+        executor_config=_pod(project, step),
         doc_md=f"{step.summary[:1].upper()}{step.summary[1:]}.",
     )
 
 
-def _asset(project: Project, table: str) -> Any:
+def _pod(project: Project, step: Step) -> dict[str, Any] | None:
+    """The stage's pod: its environment, and what it asks Kubernetes for; None without pods."""
+    if project.pipeline.environment.airflow.executor != "KubernetesExecutor":
+        return None
+    from kubernetes.client import models as k8s
+
+    wanted = project.pipeline.resources
+    asked = wanted.get(step.name, wanted.get(step.group, Resources()))
+    requests = {} if asked.cpus is None else {"cpu": f"{asked.cpus:g}"}
+    limits = {}
+    if asked.memory is not None:
+        limits["memory"] = f"{asked.memory[:-1]}{asked.memory[-1].upper()}i"
+    if asked.gpus is not None:
+        limits["nvidia.com/gpu"] = str(asked.gpus)
+    container = k8s.V1Container(
+        name="base",
+        env=[k8s.V1EnvVar(ENVIRONMENT_VARIABLE, project.environment)],
+        resources=k8s.V1ResourceRequirements(requests={**requests, **limits}, limits=limits),
+    )
+    return {"pod_override": k8s.V1Pod(spec=k8s.V1PodSpec(containers=[container]))}
+
+
+def _assets(project: Project, step: Step) -> tuple[list[Any], list[Any]]:
+    """What a step reads and what it writes: tables, and the champions of the registry."""
     from airflow.sdk import Asset
 
     name = project.pipeline.pipeline
-    return Asset(name=f"{name}.{table}", uri=f"delta://{name}/{table}", group=name)
+
+    def asset(store: str, what: str) -> Any:
+        return Asset(name=f"{name}.{what}", uri=f"{store}://{name}/{what}", group=name)
+
+    champions = asset("mlflow", "champions")
+    inlets = [asset("delta", table) for table in step.reads]
+    outlets = [asset("delta", table) for table in step.writes]
+    if step.kind in ("evaluate", "candidates"):
+        inlets.append(champions)
+    if step.kind == "gate":
+        outlets.append(champions)
+    return inlets, outlets
 
 
-def _timetable(every: str) -> Any:
+def _timetable(project: Project) -> Any:
     """Runs at the ends of intervals; a run's data interval is the interval.
 
     Not a bare cron text: that would make a run's data interval zero-width.
+
+    Raises:
+        SpecError: For a number of days that no calendar knows.
     """
     from airflow.sdk import CronDataIntervalTimetable
 
+    every = project.pipeline.schedule.every
     count, unit = parse_every(every)
-    if unit == "h":
-        cron = f"0 */{count} * * *"
-    elif unit == "mo":
-        cron = f"0 0 1 */{count} *"
-    elif count == 1:
-        cron = "0 0 * * *"
-    else:  # days counted from a Monday, which cron cannot say unless they are weeks
-        from airflow.timetables.interval import DeltaDataIntervalTimetable
-
-        return DeltaDataIntervalTimetable(timedelta(days=count))
+    cron = {"h": f"0 */{count} * * *", "mo": f"0 0 1 */{count} *"}.get(unit)
+    if unit == "d":
+        cron = {1: "0 0 * * *", 7: "0 0 * * 1"}.get(count)
+    if cron is None:
+        cure = "Write 1d, or 7d for weeks that begin on Mondays. `sextant backfill` can do any."
+        message = f"Airflow cannot run every {count} days"
+        raise SpecError([project.pipeline.problem(("schedule", "every"), message, cure)])
     return CronDataIntervalTimetable(cron, timezone="UTC")
 
 
@@ -186,14 +231,6 @@ def _deadline(project: Project) -> Any:
     )
 
 
-def _last_start(project: Project) -> datetime | None:
-    """Start of the last interval: Airflow ends by the start of a run's interval."""
-    from pipelines.intervals import interval_ending
-
-    schedule = project.pipeline.schedule
-    return schedule.end and interval_ending(schedule.end, schedule.every).start
-
-
 def _params(project: Project) -> dict[str, Any]:
     """The form of `Trigger DAG`."""
     from airflow.sdk import Param
@@ -205,6 +242,7 @@ def _params(project: Project) -> dict[str, Any]:
             end and end.isoformat(),
             type=["null", "string"],
             format="date-time",
+            pattern=_MOMENT,
             title="End of the interval",
             description=f"Where an interval of {every} ends, UTC. Empty: the run's own interval, "
             "which is the last whole one before the logical date.",
@@ -233,14 +271,15 @@ def _params(project: Project) -> dict[str, Any]:
 
 
 def _doc(project: Project) -> str:
-    reference = project.reference
+    run, plan = (f"{project.command(verb, None)} --at END" for verb in ("run", "plan"))
+    name = project.pipeline.pipeline
     return (
-        f"{project.pipeline.description or project.pipeline.pipeline}\n\n"
-        f"Made from `configs/pipelines/{reference}.yaml`. A run owns the events of its data "
-        "interval, `[start, end)`.\n\n"
-        f"- Locally: `sextant run {reference} --at END`\n"
-        f"- What would run: `sextant plan {reference} --at END`\n"
-        f"- Several intervals: `airflow backfill create --dag-id {project.pipeline.pipeline} "
+        f"{project.pipeline.description or name}\n\n"
+        f"Made from `configs/pipelines/{project.reference}.yaml`. A run owns the events of its "
+        "data interval, `[start, end)`, unless its form names another.\n\n"
+        f"- Locally: `{run}`\n"
+        f"- What would run: `{plan}`\n"
+        f"- Several intervals: `sextant airflow backfill create --dag-id {name} "
         "--from-date START --to-date START_OF_LAST --max-active-runs 1`\n"
     )
 

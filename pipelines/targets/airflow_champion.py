@@ -15,8 +15,7 @@ _SECONDS = 20.0
 class ChampionTrigger(BaseEventTrigger):
     """Fires when the champions are others than those whose candidates are served.
 
-    A difference counts once it is seen twice: between the gate and the candidates of an ordinary
-    run there is one for a moment.
+    A difference counts once it is seen twice: a person may move several aliases.
 
     Args:
         pipeline: Name of the pipeline's file.
@@ -36,31 +35,40 @@ class ChampionTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield an event for each change, for as long as the triggerer lives."""
-        told: dict[str, str] | None = None
-        before: dict[str, str] | None = None
+        told: dict[str, Any] | None = None
+        before: dict[str, Any] | None = None
         while True:
             found = await asyncio.to_thread(self._moved)
-            if found is not None and found == before and found != told:
+            if found is None:  # what was told is served
+                told = None
+            elif found == before and found != told:
                 told = found
-                yield TriggerEvent({"champions": found})
+                yield TriggerEvent(found)
             before = found
             await asyncio.sleep(_SECONDS)
 
-    def _moved(self) -> dict[str, str] | None:
-        """The champions, where the served candidates are not theirs; else None."""
-        from pipelines.lake import Lake
+    def _moved(self) -> dict[str, Any] | None:
+        """The champions and the served interval, where its lists are not theirs; else None."""
+        from pipelines.intervals import text
         from pipelines.project import Project
-        from pipelines.stages.train import champions
-        from pipelines.state import RunHistory
-        from pipelines.targets.airflow_task import environment
+        from pipelines.stages.candidates import blended
+        from pipelines.stages.train import registry
+        from pipelines.targets.airflow_task import environment, served
 
         project = Project.load(self.pipeline, root=Path(self.root), env=environment())
-        history = RunHistory(
-            Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
-        )
-        served = history.newest_success("candidates")
-        if served is None:
+        run = served(project)
+        if run is None:
             return None
-        now = champions(project, served.interval_end)
-        versions = served.detail["versions"]
-        return now if any(now.get(name) != made for name, made in versions.items()) else None
+        models = registry(project)
+        champions = {
+            name: version
+            for name in blended(project)
+            if (version := models.champion(project.registered_name(name))) is not None
+        }
+        # A run that is on its way from the gate to its candidates has newer champions.
+        if any(version.interval_end > run.interval_end for version in champions.values()):
+            return None
+        versions = {name: version.version for name, version in champions.items()}
+        if versions == run.detail["versions"]:
+            return None
+        return {"champions": versions, "interval_end": text(run.interval_end)}

@@ -1,70 +1,286 @@
-"""A real scheduler runs, backfills and repairs a shop: its tables are those of a local backfill."""
+"""A real scheduler runs, backfills and repairs a shop: its tables are those of local runs."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
-from airflow_world import Airflow, airflow
+from airflow_world import EVERY, Airflow, airflow, run_sextant
+from deltalake import DeltaTable
 from lake_state import DATA_TABLES, state
-from shop_world import END, Shop, make_shop
+from mlflow import MlflowClient
+from pages import browser, picture
+from shop_world import Shop, correct, make_shop
 
-from pipelines.intervals import text
+from pipelines.intervals import interval_containing, text
+from pipelines.sections import GROUPS
 
-pytestmark = pytest.mark.slow
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
-INTERVALS = 3
-ENDS = [text(END - number * timedelta(hours=6)) for number in range(INTERVALS)][::-1]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+BACKFILLED = 6
+SERVICES = ("mlflow", "evidently", "pool", "airflow-api", "airflow-scheduler")
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The intervals by `sextant backfill`."""
-    shop = make_shop(tmp_path_factory.mktemp("local") / "shop")
-    for end in ENDS:
-        shop.run(end)
+def live() -> datetime:
+    """End of the interval that the scheduler runs by itself; it may be some minutes ahead."""
+    return interval_containing(datetime.now(UTC) + timedelta(minutes=4), "6h").start
+
+
+@pytest.fixture(scope="module")
+def ends(live: datetime) -> list[datetime]:
+    """Ends of the backfilled intervals, oldest first."""
+    return [live - number * EVERY for number in range(BACKFILLED, 0, -1)]
+
+
+@pytest.fixture(scope="module")
+def local(live: datetime, ends: list[datetime], tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The same by the command line: the newest interval, then those before it."""
+    shop = make_shop(tmp_path_factory.mktemp("local") / "shop", end=live)
+    shop.sextant("run", "shop", "--at", text(live))
+    shop.sextant("backfill", "shop", "--from", text(ends[0] - EVERY), "--to", text(ends[-1]))
     return shop
 
 
 @pytest.fixture(scope="module")
-def scheduled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """The same intervals by a backfill of Airflow."""
-    shop = make_shop(tmp_path_factory.mktemp("scheduled") / "shop")
+def scheduled(
+    live: datetime, ends: list[datetime], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Airflow]:
+    """The newest interval by the schedule, then a backfill, paused and triggered in its middle."""
+    shop = make_shop(tmp_path_factory.mktemp("scheduled") / "shop", end=live)
     shop.set_spec(
         "schedule: {every: 6h}",
-        "schedule: {every: 6h, start: 2026-03-01T00:00Z, end: 2026-03-13T00:00Z, retry_after: 5s}",
+        f"schedule: {{every: 6h, start: {text(live - 20 * EVERY)}, end: {text(live)}, "
+        "retry_after: 5s}",
     )
     with airflow(shop) as found:
-        found.api("PATCH", "/dags/shop", {"is_paused": False})
-        first = text(END - INTERVALS * timedelta(hours=6))
-        found.backfill(first, text(END - timedelta(hours=6)))
-        found.until(lambda: list(found.runs().values()).count("success") == INTERVALS)
+        found.pause(False)
+        found.until(lambda: list(found.runs().values()) == ["success"])
+        found.backfill(ends)
+        first = f"backfill__{ends[0].isoformat()}"
+        found.until(lambda: found.runs()[first] == "running")
+        found.trigger(ends[0])
+        found.until(lambda: "success" in found.tasks(first).values())
+        found.pause(True)
+        found.until(lambda: "running" not in found.tasks(first).values())
+        paused = found.tasks(first)
+        time.sleep(5)
+        assert found.tasks(first) == paused
+        assert found.runs()[first] == "running"
+        found.pause(False)
+        found.until(lambda: list(found.runs().values()).count("success") >= 1 + BACKFILLED + 1)
         yield found
 
 
-def test_a_backfill_makes_the_tables_of_a_local_one(scheduled: Airflow, local: Shop) -> None:
-    assert sorted(scheduled.runs()) == [f"{end[:16]}:00Z" for end in ENDS]
+def test_tables_and_registry_are_those_of_local_runs(scheduled: Airflow, local: Shop) -> None:
     assert state(scheduled.shop, DATA_TABLES) == state(local, DATA_TABLES)
     assert state(scheduled.shop) == state(local)
 
 
-def test_one_task_cleared_is_done_again_alone(scheduled: Airflow, local: Shop) -> None:
-    run = f"backfill__{ENDS[1][:16]}:00+00:00"
+def test_runs_own_the_intervals_that_airflow_shows(
+    scheduled: Airflow, live: datetime, ends: list[datetime]
+) -> None:
+    runs = scheduled.api("GET", "/dags/shop/dagRuns?limit=100")["dag_runs"]
+    assert sorted(
+        (run["data_interval_start"], run["data_interval_end"], run["run_type"])
+        for run in runs
+        if run["run_type"] != "manual"
+    ) == [
+        (f"{end - EVERY:%Y-%m-%dT%H:%M:%SZ}", f"{end:%Y-%m-%dT%H:%M:%SZ}", kind)
+        for end, kind in [*((end, "backfill") for end in ends), (live, "scheduled")]
+    ]
+
+
+def test_why_a_model_was_trained_stands_in_xcom(scheduled: Airflow, live: datetime) -> None:
+    (run,) = (name for name in scheduled.runs() if name.startswith("scheduled__"))
+    path = f"/dags/shop/dagRuns/{run}/taskInstances/decide/xcomEntries/reasons?deserialize=true"
+    assert scheduled.api("GET", path)["value"] == {
+        "train_popularity": "never trained before",
+        "train_item_knn": "never trained before",
+    }
+
+
+@pytest.fixture(scope="module")
+def page(scheduled: Airflow) -> Iterator[Page]:
+    """A browser that is logged in."""
+    with browser() as found:
+        found.goto(scheduled.pages["airflow"])
+        found.fill("input[name=username]", "admin")
+        found.fill("input[name=password]", scheduled.password)
+        found.keyboard.press("Enter")
+        found.get_by_text("Welcome").wait_for()
+        yield found
+
+
+@pytest.mark.browser
+def test_the_grid_shows_each_task_of_each_run(
+    page: Page, scheduled: Airflow, ends: list[datetime]
+) -> None:
+    page.goto(f"{scheduled.pages['airflow']}/dags/shop")
+    page.get_by_label("Expand all task groups").click()
+    for end in ends:
+        for task in ("ingest", "examples", "train_item_knn", "publish"):
+            href = f"/dags/shop/runs/backfill__{end.isoformat()}/tasks/{task}"
+            page.locator(f"a[href^='{href}']").first.wait_for()
+    page.get_by_label("Collapse Details Panel").click()
+    picture(page, "airflow-grid")
+
+
+@pytest.mark.browser
+def test_the_graph_shows_the_groups_in_their_order(page: Page, scheduled: Airflow) -> None:
+    page.goto(f"{scheduled.pages['airflow']}/dags/shop")
+    page.get_by_label(re.compile("Show Graph")).click()
+    page.get_by_label("Collapse all task groups").click()
+    nodes = page.locator(".react-flow__node")
+    nodes.first.wait_for()
+    picture(page, "airflow-graph")
+    boxes = {text.split("\n")[0]: node for node in nodes.all() if (text := node.inner_text())}
+    assert sorted(boxes, key=lambda name: boxes[name].bounding_box()["x"]) == list(GROUPS)
+
+
+@pytest.mark.browser
+def test_the_form_says_what_may_be_chosen(page: Page, scheduled: Airflow) -> None:
+    page.goto(f"{scheduled.pages['airflow']}/dags/shop")
+    page.get_by_role("button", name="Trigger Dag").click()
+    form = page.get_by_role("dialog")
+    for words in (
+        "End of the interval",
+        "Where an interval of 6h ends, UTC.",
+        "Train in any case",
+        "Those that may be trained in this run. Empty: all.",
+        "Only log what would run, and why; change nothing.",
+    ):
+        form.get_by_text(words).first.wait_for()
+    picture(page, "airflow-trigger")
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.browser
+def test_an_asset_shows_where_it_comes_from(page: Page, scheduled: Airflow) -> None:
+    page.goto(f"{scheduled.pages['airflow']}/assets")
+    page.get_by_role("link", name="shop.champions", exact=True).click()
+    nodes = page.locator(".react-flow__node")
+    for name in ("shop", "shop.champions", "shop.examples", "shop.candidates"):
+        nodes.filter(has_text=re.compile(rf"^{name}$")).first.wait_for()
+    picture(page, "airflow-assets")
+
+
+@pytest.mark.browser
+def test_evidently_shows_each_interval_in_words(
+    page: Page, scheduled: Airflow, live: datetime, ends: list[datetime]
+) -> None:
+    page.goto(scheduled.pages["evidently"])
+    page.get_by_role("link", name="shop").click()
+    page.get_by_text("Share of drifted columns").wait_for()
+    picture(page, "evidently-drift")
+    page.goto(f"{page.url.rstrip('/')}/reports")
+    for end in (*ends, live):
+        page.get_by_text(f"{end:%Y-%m-%d %H:%M} UTC").first.wait_for()
+    page.get_by_text("may be published").first.wait_for()
+    picture(page, "evidently-reports")
+
+
+@pytest.mark.browser
+def test_mlflow_shows_why_a_version_serves(page: Page, scheduled: Airflow) -> None:
+    page.goto(f"{scheduled.pages['mlflow']}/#/models/shop.item_knn/versions/1")
+    page.get_by_text("gate_verdict").first.wait_for()
+    page.get_by_text("champion").first.wait_for()
+    page.get_by_text("gate_verdict").first.scroll_into_view_if_needed()
+    picture(page, "mlflow-version")
+
+
+def test_an_interval_in_the_middle_is_repaired_alone(
+    scheduled: Airflow, local: Shop, ends: list[datetime]
+) -> None:
+    run = f"backfill__{ends[2].isoformat()}"
     before = scheduled.tasks(run)
     assert set(before.values()) == {"success"}
-    scheduled.api(
-        "POST",
-        "/dags/shop/clearTaskInstances",
-        {
-            "dry_run": False,
-            "dag_run_id": run,
-            "task_ids": ["user_features"],
-            "include_downstream": False,
-            "reset_dag_runs": True,
-            "only_failed": False,
-        },
-    )
+    for shop in (scheduled.shop, local):
+        correct(shop, before=ends[2])
+    scheduled.clear(run)
     scheduled.until(lambda: scheduled.tasks(run) != before)
     scheduled.until(lambda: scheduled.tasks(run) == before)
+    local.sextant("run", "shop", "--at", text(ends[2]))
     assert state(scheduled.shop) == state(local)
+
+
+def test_one_task_cleared_is_done_again_alone(
+    scheduled: Airflow, local: Shop, ends: list[datetime]
+) -> None:
+    run = f"backfill__{ends[3].isoformat()}"
+    path = f"/dags/shop/dagRuns/{run}/taskInstances"
+    tries = {
+        task["task_id"]: task["try_number"] for task in scheduled.api("GET", path)["task_instances"]
+    }
+    scheduled.clear(run, "user_features")
+
+    def again() -> dict[str, int]:
+        tasks = scheduled.api("GET", path)["task_instances"]
+        return {task["task_id"]: task["try_number"] for task in tasks}
+
+    scheduled.until(lambda: again() == {**tries, "user_features": tries["user_features"] + 1})
+    scheduled.until(lambda: set(scheduled.tasks(run).values()) == {"success"})
+    assert state(scheduled.shop) == state(local)
+
+
+def test_a_second_up_says_that_all_is_up(scheduled: Airflow) -> None:
+    before = {name: scheduled.process(name).pid for name in SERVICES}
+    said = run_sextant(scheduled.shop, "up", *scheduled.options)
+    assert said.startswith(
+        "Everything is up already.\n"
+        f"Airflow    {scheduled.pages['airflow']}   user admin, password {scheduled.password}\n"
+        f"MLflow     {scheduled.pages['mlflow']}\n"
+        f"Evidently  {scheduled.pages['evidently']}\n"
+    )
+    assert {name: scheduled.process(name).pid for name in SERVICES} == before
+
+
+def test_the_form_refuses_bad_values(scheduled: Airflow, live: datetime) -> None:
+    for wrong in (
+        {"interval_end": "yesterday"},
+        {"force_training": "perhaps"},
+        {"models": ["unheard_of"]},
+        {"dry_run": 3},
+    ):
+        with pytest.raises(AssertionError, match=f"400 .*{next(iter(wrong))}"):
+            scheduled.api("POST", "/dags/shop/dagRuns", {"logical_date": None, "conf": wrong})
+
+
+def test_a_dry_run_changes_nothing(scheduled: Airflow, live: datetime) -> None:
+    before = state(scheduled.shop)
+    run = scheduled.trigger(live, dry_run=True, force_training=True)
+    scheduled.until(lambda: scheduled.runs()[run] not in ("queued", "running"))
+    assert set(scheduled.tasks(run).values()) == {"skipped"}
+    assert state(scheduled.shop) == before
+
+
+def test_a_champion_moved_by_hand_is_served_within_two_minutes(
+    scheduled: Airflow, live: datetime
+) -> None:
+    store = MlflowClient(tracking_uri=scheduled.pages["mlflow"])
+    champion = store.get_model_version_by_alias("shop.item_knn", "champion").version
+    chosen = next(
+        v.version
+        for v in store.search_model_versions("name = 'shop.item_knn'")
+        if v.version != champion
+    )
+    assert served(scheduled.shop) == {champion}
+    scheduled.pause(False, "shop_candidates")
+    for version in (chosen, champion):
+        store.set_registered_model_alias("shop.item_knn", "champion", version)
+        began = time.monotonic()
+        scheduled.until(lambda version=version: served(scheduled.shop) == {version})
+        assert time.monotonic() - began < 120
+
+
+def served(shop: Shop) -> set[str]:
+    """Versions of the model whose lists are served."""
+    rows = DeltaTable(shop.lake / "candidates").to_pyarrow_table().to_pylist()
+    return {row["model_version"] for row in rows if row["model_name"] == "item_knn"}

@@ -60,9 +60,7 @@ def unknown_key(shop: Shop) -> None:
 
 
 def registry_down(shop: Shop) -> None:
-    shop.set_spec(
-        "spark: {memory: 1g}", "spark: {memory: 1g}, mlflow: {tracking_uri: 'http://127.0.0.1:9'}"
-    )
+    shop.set_spec("  spark:", "  mlflow: {tracking_uri: 'http://127.0.0.1:9'}\n  spark:")
 
 
 def empty_interval(shop: Shop) -> None:

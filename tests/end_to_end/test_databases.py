@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from postgres import Postgres, postgres
 
 from pipelines.errors import StageError
 from pipelines.project import Project
@@ -20,8 +16,6 @@ from transforms.sources import SourceError
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-PASSWORD = "wiesel 7:@/ü"
 SPEC = """\
 pipeline: shop
 sources:
@@ -50,50 +44,18 @@ INSERT INTO "Log" (customer, sku, at, local, stars, shown, kind) VALUES
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[int, Callable[[str], None]]]:
-    """A server's port, and what runs statements there."""
-    if not BINARIES:
-        pytest.fail("PostgreSQL is not installed: apt-get install postgresql")
-    # The server refuses to run as root.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="postgres"))
-    (folder / "password").write_text(PASSWORD)
-    if user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def call(program: str, *arguments: str, **options: object) -> None:
-        command = [str(BINARIES[-1] / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder, user=user, **options)
-
-    def execute(statements: str) -> None:
-        call(
-            "psql", "-h", "127.0.0.1", "-p", str(port), "-U", "owner", "-d", "postgres",
-            "-v", "ON_ERROR_STOP=1", "-c", statements,
-            env={**os.environ, "PGPASSWORD": PASSWORD},
-        )  # fmt: skip
-
-    data = str(folder / "data")
-    call("initdb", "-D", data, "-U", "owner", "-A", "scram-sha-256", "--pwfile", "password")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -F"
-    # With a log of its own the server does not hold the pipes of this call open.
-    call("pg_ctl", "-D", data, "-l", str(folder / "log"), "-o", options, "-w", "start")
-    try:
-        execute(TABLE)
-        yield port, execute
-    finally:
-        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+def server() -> Iterator[Postgres]:
+    """A server with a table of events."""
+    with postgres() as found:
+        found.execute(TABLE)
+        yield found
 
 
 @pytest.fixture
 def project(server, tmp_path, monkeypatch) -> Callable[[str, str], Project]:
     """Returns `project(cursor, time)`: a shop on that server."""
     monkeypatch.setenv("SHOP_USER", "owner")
-    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    monkeypatch.setenv("SHOP_PASSWORD", server.password)
     repository = Path(__file__).resolve().parents[2]
     for folder in ("configs/models", "data_contracts"):
         (tmp_path / folder).parent.mkdir(exist_ok=True)
@@ -102,14 +64,13 @@ def project(server, tmp_path, monkeypatch) -> Callable[[str, str], Project]:
 
     def build(cursor: str, time: str) -> Project:
         file = tmp_path / "configs" / "pipelines" / "shop.yaml"
-        file.write_text(SPEC.format(port=server[0], cursor=cursor, time=time))
+        file.write_text(SPEC.format(port=server.port, cursor=cursor, time=time))
         return Project.load("shop", root=tmp_path)
 
     return build
 
 
 def test_new_rows_are_read_alone(spark, server, project):
-    _, execute = server
     expected = [
         ("00000000-0000-0000-0000-000000000007", "9007199254740993", "click", 4.5, True,
          datetime(2025, 12, 31, 23, 30, 0, 123456, tzinfo=UTC)),
@@ -130,7 +91,7 @@ def test_new_rows_are_read_alone(spark, server, project):
         assert bad.isEmpty()
         known = [(first.path, first.mark)]
         assert len(listed(spark, shop, source, known)) == 1
-        execute(
+        server.execute(
             'INSERT INTO "Log" (customer, sku, at, local, kind) VALUES '
             "(gen_random_uuid(), 4, '2026-02-01Z', '2026-02-01', 'like')"
         )
@@ -138,9 +99,9 @@ def test_new_rows_are_read_alone(spark, server, project):
         assert (second.size, second.after) == (1, first.mark)
         good, _ = typed(spark, shop, "events", source, files=[second], with_file=True)
         assert [(row.item_id, row["_file"]) for row in good.collect()] == [("4", second.path)]
-        execute('DELETE FROM "Log" WHERE sku = 4')
+        server.execute('DELETE FROM "Log" WHERE sku = 4')
         spec = shop.pipeline.model_dump_json(by_alias=True) + repr(shop.pipeline)
-        assert PASSWORD not in spec
+        assert server.password not in spec
         assert "${SHOP_PASSWORD}" in spec
 
 

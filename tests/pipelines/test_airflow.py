@@ -42,13 +42,18 @@ print(json.dumps({
                    for name, dag in dags.items()},
     "names": {name: dag.dag_display_name for name, dag in dags.items()},
     "docs": {name: dag.doc_md for name, dag in dags.items()},
+    "pods": {name: {task.task_id: task.executor_config["pod_override"].spec.containers[0].to_dict()
+                    for task in dag.tasks if task.executor_config}
+             for name, dag in dags.items()},
+    "ends": {name: [str(dag.end_date), sorted({task.op_kwargs["until"] for task in dag.tasks})]
+             for name, dag in dags.items() if dag.tasks[0].op_kwargs},
     "hashes": {name: SerializedDagModel.hash(DagSerialization.to_dict(dag))
                for name, dag in dags.items()},
 }))
 """
 
 
-def read(root: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
+def read(root: Path, seed: int = 0, **variables: str) -> dict[str, dict[str, Any]]:
     """The DAGs of a project folder, read by a process of their own."""
     done = subprocess.run(
         [sys.executable, "-c", READ, str(root)],
@@ -60,6 +65,7 @@ def read(root: Path, seed: int = 0) -> dict[str, dict[str, Any]]:
             "PYTHONHASHSEED": str(seed),
             "AIRFLOW_HOME": str(root / ".airflow"),
             "MOVIELENS": "/nowhere",
+            **variables,
         },
     )
     return json.loads(done.stdout.splitlines()[-1])
@@ -91,7 +97,27 @@ def test_a_run_owns_six_hours_and_is_tried_again_after_thirty_minutes(root: Path
     assert set(map(tuple, found["retries"]["demo"].values())) == {(2, 1800.0)}
 
 
-def test_reading_is_quick_light_and_the_same_every_time(root: Path) -> None:
+@pytest.mark.parametrize(("every", "cron"), [("1d", "0 0 * * *"), ("7d", "0 0 * * 1")])
+def test_days_and_weeks_are_those_of_the_calendar(root: Path, every: str, cron: str) -> None:
+    spec = root / "configs" / "pipelines" / "demo.yaml"
+    spec.write_text(spec.read_text().replace("every: 6h", f"every: {every}"))
+    assert read(root)["timetables"]["demo"]["__var"]["expression"] == cron
+
+
+def test_days_that_no_calendar_knows_are_refused(root: Path) -> None:
+    spec = root / "configs" / "pipelines" / "demo.yaml"
+    spec.write_text(
+        spec.read_text().replace(
+            'every: 6h, start: "2026-01-05T00:00Z", end: "2026-02-02T00:00Z"', "every: 3d"
+        )
+    )
+    assert (
+        "configs/pipelines/demo.yaml:5:19: `schedule.every`: Airflow cannot run every 3 days"
+        in read(root)["docs"]["demo"]
+    )
+
+
+def test_reading_is_light_and_the_same_every_time(root: Path) -> None:
     pipelines = root / "configs" / "pipelines"
     for number in range(49):
         text = (pipelines / "demo.yaml").read_text()
@@ -99,10 +125,13 @@ def test_reading_is_quick_light_and_the_same_every_time(root: Path) -> None:
             text.replace("pipeline: demo", f"pipeline: copy{number}")
         )
     one, other = read(root, seed=1), read(root, seed=2)
-    print("seconds", one["seconds"])
     assert one["heavy"] == []
     assert one["hashes"] == other["hashes"]
     assert len(one["tasks"]) == 2 * 50
+
+
+def test_the_end_of_the_data_bounds_the_schedule_and_no_run_by_hand(root: Path) -> None:
+    assert read(root)["ends"]["demo"] == ["None", ["2026-02-02T00:00:00+00:00"]]
 
 
 def test_a_broken_spec_is_seen_and_harms_no_other(root: Path) -> None:
@@ -115,3 +144,33 @@ def test_a_broken_spec_is_seen_and_harms_no_other(root: Path) -> None:
     assert found["tasks"]["other"] == {"read_spec": []}
     assert found["names"]["other"] == "other (its spec is broken)"
     assert "configs/pipelines/other.yaml:8:1: unknown key `modles`" in found["docs"]["other"]
+
+
+def test_a_pod_asks_for_what_the_spec_says(root: Path) -> None:
+    (root / "configs" / "environments" / "pods.yaml").write_text(
+        "environment: {airflow: {executor: KubernetesExecutor}}\n"
+    )
+    spec = root / "configs" / "pipelines" / "demo.yaml"
+    spec.write_text(
+        spec.read_text()
+        + "resources: {training: {cpus: 2, memory: 4g}, train_gnn: {cpus: 0.5, gpus: 1}}\n"
+    )
+    pods = read(root, SEXTANT_ENVIRONMENT="pods")["pods"]["demo"]
+    assert {(one["name"], one["value"]) for pod in pods.values() for one in pod["env"]} == {
+        ("SEXTANT_ENVIRONMENT", "pods")
+    }
+    asked = {
+        task: {key: pod["resources"][key] for key in ("requests", "limits")}
+        for task, pod in pods.items()
+        if pod["resources"]["requests"]
+    }
+    group = {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+    gpu = {"nvidia.com/gpu": "1"}
+    assert asked == {
+        **dict.fromkeys(
+            ("decide", "train_popularity", "train_item_knn", "train_transformer"), group
+        ),
+        **dict.fromkeys(("evaluate", "gate"), group),
+        "train_gnn": {"requests": {"cpu": "0.5", **gpu}, "limits": gpu},
+    }
+    assert read(root)["pods"]["demo"] == {}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import socketserver
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from email import message_from_bytes
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from receivers import posted, receiver
 
 from pipelines.alerts import Alert, EmailTarget, LogTarget, WebhookTarget, tell
 
@@ -31,34 +29,11 @@ The loss is not finite.
 Next: sextant stage shop train_gnn --at 2026-03-13T00:00Z"""
 
 
-@contextmanager
-def receiver(server: socketserver.BaseServer) -> Iterator[socketserver.BaseServer]:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def posts() -> Iterator[tuple[str, list[bytes]]]:
     """The address of a web server, and what was posted to it."""
-    got: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with receiver(HTTPServer(("127.0.0.1", 0), Handler)) as server:
-        yield f"http://127.0.0.1:{server.server_address[1]}/hook", got
+    with posted() as found:
+        yield found
 
 
 @pytest.fixture
@@ -79,7 +54,8 @@ def mails() -> Iterator[tuple[int, list[bytes]]]:
                     return
                 self.wfile.write(b"250 fine\r\n")
 
-    with receiver(socketserver.TCPServer(("127.0.0.1", 0), Handler)) as server:
+    server = socketserver.TCPServer(("127.0.0.1", 0), Handler)
+    with receiver(server):
         yield server.server_address[1], got
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 from shop_world import Shop, environment, make_shop
 
-from pipelines.pool import FOLDER_VARIABLE, Ended, execute
+from pipelines.pool import FOLDER_VARIABLE, Ended, engine_of, execute
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +61,7 @@ def worker(pool: Path) -> int:
 def test_a_warm_command_says_what_a_cold_one_says(pool: Path, shop: Shop) -> None:
     heard: list[str] = []
     for arguments in (["graph", "shop"], ["run", "shop", "--at", "yesterday"], ["rnu"]):
-        warm = execute(arguments, shop.root, heard.append)
+        warm = execute(arguments, shop.root, heard.append, engine_of(shop.project()))
         cold = shop.command(*arguments, check=False)
         assert warm == Ended(cold.returncode, cold.stdout, cold.stderr)
     assert "--at yesterday: `yesterday` is no ISO date or time" in "\n".join(heard)
@@ -68,7 +70,9 @@ def test_a_warm_command_says_what_a_cold_one_says(pool: Path, shop: Shop) -> Non
 def test_a_stage_runs_warm_and_the_worker_stays(pool: Path, shop: Shop) -> None:
     before = worker(pool)
     heard: list[str] = []
-    ended = execute(["stage", "shop", "ingest", "--at", LAST, "--json"], shop.root, heard.append)
+    engine = engine_of(shop.project())
+    stage = ["stage", "shop", "ingest", "--at", LAST, "--json"]
+    ended = execute(stage, shop.root, heard.append, engine)
     assert ended.code == 0, ended.errors
     assert '"status": "succeeded"' in ended.output
     assert heard[0] == "ingest: read the sources, map their columns to typed rows ..."
@@ -85,8 +89,9 @@ def test_the_worker_dies_with_whoever_asked_and_another_takes_its_place(
             "-c",
             "import sys; from pathlib import Path; from pipelines.pool import execute;"
             "execute(['run', 'shop', '--at', sys.argv[1]], Path.cwd(), "
-            "lambda line: print(line, flush=True))",
+            "lambda line: print(line, flush=True), sys.argv[2])",
             LAST,
+            engine_of(shop.project()),
         ],
         cwd=shop.root,
         env={**environment(), FOLDER_VARIABLE: str(pool / "sockets")},
@@ -101,6 +106,37 @@ def test_the_worker_dies_with_whoever_asked_and_another_takes_its_place(
         assert time.monotonic() < deadline, "the worker goes on"
         time.sleep(0.05)
     assert worker(pool) != before
-    assert (
-        execute(["run", "shop", "--at", LAST, "--select", "+validate"], shop.root, print).code == 0
-    )
+    again = ["run", "shop", "--at", LAST, "--select", "+validate"]
+    assert execute(again, shop.root, print, engine_of(shop.project())).code == 0
+
+
+def test_what_needs_another_spark_runs_cold(pool: Path, shop: Shop) -> None:
+    before = worker(pool)
+    ended = execute(["graph", "shop"], shop.root, print, "another Spark")
+    assert ended == Ended(0, shop.command("graph", "shop").stdout, "")
+    assert worker(pool) == before
+
+
+def test_a_worker_that_ends_with_a_command_unread_is_no_failure(
+    tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than the address of a socket may be.
+    folder = tmp_path / ("far" * 40)
+    folder.mkdir()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(folder, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{here}/0.sock")
+        listener.listen()
+
+        def leave() -> None:
+            connection, _ = listener.accept()
+            time.sleep(0.5)  # the command has come
+            connection.close()
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        ended = execute(["graph", "shop"], shop.root, print, "any")
+        thread.join()
+        os.close(here)
+    assert ended == Ended(0, shop.command("graph", "shop").stdout, "")

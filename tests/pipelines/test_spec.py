@@ -154,6 +154,7 @@ def test_defaults_are_these():
             "models": [], "force": False,
         },
         "alerts": [],
+        "resources": {},
         "evaluation": {
             "valid": "1d", "test": "1d", "k": [5, 10, 20, 50], "bootstrap": 1000,
             "confidence": 0.95, "light_below": 20, "new_below": 5,
@@ -174,6 +175,7 @@ def test_defaults_are_these():
             },
             "spark": {"master": "local[2]", "memory": "2g", "settings": {}},
             "ray": {"address": None, "workers": 1, "cpus_per_worker": 2, "gpu": False},
+            "airflow": {"database": None, "executor": "LocalExecutor", "settings": {}},
         },
     }  # fmt: skip
 

@@ -14,11 +14,29 @@ from kills import Reader, run_and_kill, written_tables
 from lake_state import DATA_TABLES, RESULTS, orphans, rows_hash, state
 from shop_world import Shop, correct, make_shop
 
-pytestmark = pytest.mark.slow
-
 LAST = "2026-03-13T00:00Z"
-DATA_KILLS = (("validate", "during write"), ("examples", "during write"))
-MODEL_KILLS = (("train_item_knn", "after write"), ("publish", "during write"))
+FOUR = (
+    (("validate", "during write"), ("examples", "during write")),
+    (("train_item_knn", "after write"), ("publish", "during write")),
+)
+"""Kills of stages that make data, and of those that make models and lists."""
+NINE = (
+    (
+        ("ingest", "during write"),
+        ("validate", "during write"),
+        ("validate", "after write"),
+        ("examples", "during write"),
+    ),
+    (
+        ("train_item_knn", "after write"),
+        ("gate", "after write"),
+        ("candidates", "after write"),
+        ("publish", "during write"),
+        ("publish", "after write"),
+    ),
+)
+ORPHANS = 18
+"""Files that no commit names which the kills may leave."""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +56,20 @@ def undisturbed(finished: Shop, tmp_path_factory: pytest.TempPathFactory) -> Sho
     return shop
 
 
-def test_a_run_killed_at_four_moments_ends_as_if_undisturbed(
-    finished: Shop, undisturbed: Shop, tmp_path: Path
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(FOUR, marks=pytest.mark.slow, id="four"),
+        pytest.param(NINE, marks=pytest.mark.chaos, id="nine"),
+    ],
+)
+def test_a_run_killed_at_some_moments_ends_as_if_undisturbed(
+    finished: Shop,
+    undisturbed: Shop,
+    tmp_path: Path,
+    kills: tuple[tuple[tuple[str, str], ...], ...],
 ) -> None:
+    of_data, of_models = kills
     shop = finished.copy(tmp_path / "shop")
     tables = written_tables(undisturbed)
     allowed = {
@@ -50,20 +79,19 @@ def test_a_run_killed_at_four_moments_ends_as_if_undisturbed(
     with Reader(shop, RESULTS) as reader:
         landed = [
             run_and_kill(shop, stage, moment, tables[stage], "--at", LAST, "--select", "+features")
-            for stage, moment in DATA_KILLS
+            for stage, moment in of_data
         ]
         shop.run(LAST, "+features")
         assert state(shop, DATA_TABLES) == state(undisturbed, DATA_TABLES)
         landed += [
             run_and_kill(shop, stage, moment, tables[stage], "--at", LAST)
-            for stage, moment in MODEL_KILLS
+            for stage, moment in of_models
         ]
         left = orphans(shop) - already
         shop.run(LAST)
     # A moment is seen from outside, and a fast machine may be past it; most must have been met.
-    assert sum(kill.hit for kill in landed) >= 2, landed
+    assert sum(kill.hit for kill in landed) > len(landed) / 2, landed
     assert reader.violations(allowed) == []
     assert reader.reads > 100
-    # A write that is cut off leaves what its tasks had written.
-    assert len(left) <= 10 * len(landed)
+    assert len(left) <= ORPHANS
     assert state(shop) == state(undisturbed)

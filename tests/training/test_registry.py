@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import free_port
 
 from training.gate import Verdict
 from training.models.files import ModelFileError, read_model, write_model
@@ -372,9 +373,7 @@ HINT = (
 
 
 def test_a_refused_connection_is_said_soon() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert _unreachable(f"http://me:secret@127.0.0.1:{port}") == (
         f"The model registry http://me:***@127.0.0.1:{port} does not answer: "
         f"the connection is refused, or there is no such host.{HINT}"
@@ -414,9 +413,7 @@ def test_a_store_that_cannot_be_created_is_said(tmp_path: Path, folder: Path) ->
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real MLflow server with artifacts behind it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"),

@@ -62,7 +62,6 @@ def _check(df: DataFrame, *rules: Rule, **settings: Any) -> CheckResult:
         interval_end=END,
         references=settings.pop("references", {}),
         source_columns=settings.pop("source_columns", ()),
-        distinct=settings.pop("distinct", ()),
     )
 
 
@@ -309,13 +308,6 @@ def test_of_equal_keys_one_row_stays_whatever_the_order_of_arrival(spark: SparkS
         "3 of 6 rows share id with another row. Load each record once, or map a key that tells "
         "them apart.",
     )
-
-
-def test_what_the_caller_made_distinct_is_taken_as_such(spark: SparkSession) -> None:
-    df = _rows(spark, {"id": "a"}, {"id": "a"}, {"id": "b"})
-    rules = (_rule("unique", "id"), Rule("unique", ("id", "rank"), {}, "quarantine"))
-    found = [finding.column for finding in _check(df, *rules, distinct=("id",)).findings]
-    assert found == ["id+rank"]
 
 
 def test_a_key_of_two_columns_and_a_limit_of_the_table_can_block(spark: SparkSession) -> None:

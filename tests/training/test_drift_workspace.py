@@ -1,0 +1,47 @@
+"""What Evidently's pages show of the intervals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from training.drift_workspace import keep_snapshot
+
+
+def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> None:
+    from evidently import Report
+    from evidently.metrics import RowCount
+    from evidently.ui.workspace import Workspace
+
+    first = datetime(2026, 3, 12, 18, tzinfo=UTC)
+    second = first + timedelta(hours=6)
+    for end, rows, outcome in (
+        (first, 3, "no drift"),
+        (second, 5, "no drift"),
+        (first, 4, "drifted"),
+    ):
+        snapshot = Report([RowCount()]).run(pd.DataFrame({"a": range(rows)}), timestamp=end)
+        file = tmp_path / "snapshot.json"
+        file.write_text(snapshot.dumps())
+        keep_snapshot(
+            file,
+            tmp_path / "workspace",
+            project="shop",
+            at=end,
+            tags=[outcome],
+            words={"verdict": outcome},
+        )
+    workspace = Workspace.create(str(tmp_path / "workspace"))
+    (project,) = workspace.list_projects()
+    assert project.name == "shop"
+    assert [panel.title for panel in project.dashboard.model().panels] == [
+        "Share of drifted columns",
+        "Population stability index of each column",
+    ]
+    kept = [workspace.get_run(project.id, run) for run in workspace.list_runs(project.id)]
+    assert sorted((run.name, run.tags, run.metadata, run.timestamp) for run in kept) == [
+        ("2026-03-12 18:00 UTC", ["drifted"], {"verdict": "drifted"}, first),
+        ("2026-03-13 00:00 UTC", ["no drift"], {"verdict": "no drift"}, second),
+    ]
