@@ -30,6 +30,7 @@ from pipelines.locks import hold
 from pipelines.pool import ENVIRONMENT_VARIABLE, FOLDER_VARIABLE
 from pipelines.project import Project, first_project
 
+_SQLITE = Path(__file__).parent / "targets" / "airflow_sqlite"
 _PATIENCE = 240.0
 _GRACE = 15.0
 
@@ -301,6 +302,9 @@ class Services:
         # One process writes at a time; SQLite's own patience of five seconds is too short for that.
         waits = f"sqlite:///{home / 'airflow.db'}?timeout={_PATIENCE:.0f}"
         own["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = airflow.database or waits
+        if not airflow.database:
+            paths = [str(_SQLITE), os.environ.get("PYTHONPATH", "")]
+            own["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         own.update(airflow.settings)
         return {**os.environ, **own}
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import shutil
 import socket
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from shop_world import REPOSITORY
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 
 from pipelines.errors import UsageError
 from pipelines.services import Ports, Services
@@ -108,3 +114,41 @@ def test_airflow_before_up_is_said(root: Path) -> None:
     with pytest.raises(UsageError) as caught:
         Services.last(root)
     assert str(caught.value) == "There is no Airflow here yet: `sextant up` starts one."
+
+
+@pytest.mark.parametrize("helped", [False, True])
+def test_a_savepoint_waits_for_its_turn_to_write(
+    root: Path, monkeypatch: pytest.MonkeyPatch, helped: bool
+) -> None:
+    """As Airflow creates a backfill's runs: reads, meanwhile another process writes, then writes."""
+    folder = made(Services(root), "PYTHONPATH")["PYTHONPATH"].split(os.pathsep)[0]
+    monkeypatch.syspath_prepend(folder)
+    database = f"sqlite:///{root}/airflow.db?timeout=60"
+    engine, other = create_engine(database), create_engine(database)
+    if helped:
+        hook = importlib.import_module("airflow_local_settings").write_from_the_beginning
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        connection.exec_driver_sql("CREATE TABLE dag_run (id TEXT)")
+
+    def schedule() -> None:
+        with other.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO dag_run VALUES ('scheduled')")
+
+    scheduler = threading.Thread(target=schedule)
+    told = nullcontext() if helped else pytest.raises(OperationalError, match="database is locked")
+    try:
+        with engine.connect() as connection, told:
+            with connection.begin_nested():
+                connection.exec_driver_sql("SELECT * FROM dag_run").all()
+                scheduler.start()
+                scheduler.join(timeout=0.5)  # with the hook it waits until the end of all this
+                connection.exec_driver_sql("INSERT INTO dag_run VALUES ('backfill')")
+            connection.commit()
+    finally:
+        scheduler.join()
+        if helped:
+            event.remove(Engine, "savepoint", hook)
+    with engine.connect() as connection:
+        written = connection.exec_driver_sql("SELECT id FROM dag_run ORDER BY id").scalars().all()
+    assert written == (["backfill", "scheduled"] if helped else ["scheduled"])
