@@ -26,8 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
         return code
     except SextantError as error:
-        if getattr(options, "json", False) and options.command is _stage:
-            print(json.dumps({"status": "failed", "message": str(error)}))
         print(error, file=sys.stderr)
         if error.next_command:
             print(f"\nNext: {error.next_command}", file=sys.stderr)
@@ -232,9 +230,14 @@ def _stage(options: argparse.Namespace) -> int:
             f"`{options.stage}` is a group of stages. Write one of them: "
             f"{', '.join(step.name for step in chosen)}"
         )
-    with Runner(project, _progress) as runner:
-        interval = runner.interval(options.at)
-        done = runner.run_stage(chosen[0], interval)
+    try:
+        with Runner(project, _progress) as runner:
+            interval = runner.interval(options.at)
+            done = runner.run_stage(chosen[0], interval)
+    except SextantError as error:
+        if options.json:
+            print(json.dumps({"status": "failed", "message": str(error)}))
+        raise
     if options.json:
         found = {"stage": chosen[0].name, "interval_end": interval.end_text}
         if isinstance(done, Decision):

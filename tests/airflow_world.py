@@ -108,7 +108,7 @@ class Airflow:
         deadline = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < deadline, "it did not come about"
-            time.sleep(1)
+            time.sleep(0.5)
 
 
 @contextmanager
@@ -136,6 +136,40 @@ def airflow(shop: Shop, *options: str, workers: int = 1) -> Iterator[Airflow]:
     finally:
         run_sextant(shop, "down")
         assert _alive(shop) == []
+
+
+def kill_the_task(airflow: Airflow) -> None:
+    """The process that Airflow forked for the task."""
+    scheduler = airflow.process("airflow-scheduler")
+    tasks = [child for child in scheduler.children(recursive=True) if child.parent() != scheduler]
+    tasks[-1].kill()
+
+
+def kill_the_worker(airflow: Airflow) -> None:
+    """The warm process that does the task's work."""
+    (worker,) = airflow.process("pool").children()
+    worker.kill()
+
+
+def kill_the_scheduler(airflow: Airflow) -> None:
+    """The scheduler; the next `up` starts another."""
+    airflow.process("airflow-scheduler").kill()
+    run_sextant(airflow.shop, "up", *airflow.options)
+
+
+def kill_the_ray_worker(airflow: Airflow) -> None:
+    """The process in which Ray fits the model."""
+    found = list[psutil.Process]()
+
+    def fits() -> bool:
+        for child in airflow.process("pool").children(recursive=True):
+            with suppress(psutil.Error):  # it may end any moment
+                if "RayTrainWorker" in " ".join(child.cmdline()):
+                    found.append(child)
+        return bool(found)
+
+    airflow.until(fits)
+    found[0].kill()
 
 
 def _alive(shop: Shop) -> list[str]:

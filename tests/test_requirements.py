@@ -73,6 +73,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "FE-50": (_CATALOGUE, "test_names_of_explanations_resolve"),
     **{f"FE-{n}": (_EXAMPLES, "test_graph_edges") for n in (51, 52, 53)},
     "FE-54": ("training/test_models_gnn.py", "test_the_graph_holds_likes_and_weighted_follows"),
+    "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
     "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),
     "RO-03": (_AIRFLOW, "test_a_run_owns_six_hours"),
     "RO-04": (_RETRAINING, "test_a_model_that_fails_stops_no_other"),
@@ -81,7 +82,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "RO-10": (_RETRAINING, "test_nothing_new_trains_nothing"),
     "RO-11": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
     "RO-13": (_SCHEDULED, "test_tables_and_registry_are_those_of_local_runs"),
-    "RO-15": ("end_to_end/test_airflow_kills.py", "test_an_interval_ends_whoever_is_killed"),
+    "RO-15": (_SCHEDULED, "test_a_training_goes_on_whose_ray_worker_is_killed"),
     "RO-17": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
     "RO-18": (_SCHEDULED, "test_one_task_cleared_is_done_again_alone"),
 }

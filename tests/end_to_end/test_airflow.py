@@ -1,7 +1,11 @@
-"""A real scheduler runs, backfills and repairs a shop: its tables are those of local runs."""
+"""A real scheduler runs, backfills and repairs a shop: its tables are those of local runs.
+
+One Airflow for all of it, disturbed on its way: paused, triggered twice, its processes killed.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -9,11 +13,21 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_world import EVERY, Airflow, airflow, run_sextant
+from airflow_world import (
+    EVERY,
+    Airflow,
+    airflow,
+    kill_the_ray_worker,
+    kill_the_scheduler,
+    kill_the_task,
+    kill_the_worker,
+    run_sextant,
+)
 from deltalake import DeltaTable
 from lake_state import DATA_TABLES, state
 from mlflow import MlflowClient
 from pages import browser, picture
+from receivers import posted
 from shop_world import Shop, correct, make_shop
 
 from pipelines.intervals import interval_containing, text
@@ -50,15 +64,27 @@ def local(live: datetime, ends: list[datetime], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
+def news() -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a web server, and what the alerts posted to it."""
+    with posted() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def scheduled(
-    live: datetime, ends: list[datetime], tmp_path_factory: pytest.TempPathFactory
+    live: datetime,
+    ends: list[datetime],
+    news: tuple[str, list[bytes]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Airflow]:
-    """The newest interval by the schedule, then a backfill, paused and triggered in its middle."""
+    """The newest interval by the schedule, then a backfill with all kinds of disturbances."""
     shop = make_shop(tmp_path_factory.mktemp("scheduled") / "shop", end=live)
     shop.set_spec(
         "schedule: {every: 6h}",
-        f"schedule: {{every: 6h, start: {text(live - 20 * EVERY)}, end: {text(live)}, "
-        "retry_after: 5s}",
+        f"""\
+schedule:
+  {{every: 6h, start: {text(live - 20 * EVERY)}, end: {text(live)}, retry_after: 1s, deadline: 20s}}
+alerts: [{{to: webhook, url: "{news[0]}"}}]""",
     )
     with airflow(shop) as found:
         found.pause(False)
@@ -66,7 +92,7 @@ def scheduled(
         found.backfill(ends)
         first = f"backfill__{ends[0].isoformat()}"
         found.until(lambda: found.runs()[first] == "running")
-        found.trigger(ends[0])
+        again = found.trigger(ends[0])
         found.until(lambda: "success" in found.tasks(first).values())
         found.pause(True)
         found.until(lambda: "running" not in found.tasks(first).values())
@@ -75,13 +101,40 @@ def scheduled(
         assert found.tasks(first) == paused
         assert found.runs()[first] == "running"
         found.pause(False)
-        found.until(lambda: list(found.runs().values()).count("success") >= 1 + BACKFILLED + 1)
+        found.until(lambda: (found.runs()[first], found.runs()[again]) == ("success", "success"))
+        for end, stage, kill in (
+            (ends[1], "validate", kill_the_task),
+            (ends[2], "behaviour", kill_the_worker),
+            (ends[3], "user_features", kill_the_scheduler),
+        ):
+            run = f"backfill__{end.isoformat()}"
+            found.until(lambda run=run, stage=stage: found.tasks(run).get(stage) == "running")
+            kill(found)
+        found.until(lambda: list(found.runs().values()).count("success") == 1 + BACKFILLED + 1)
         yield found
 
 
 def test_tables_and_registry_are_those_of_local_runs(scheduled: Airflow, local: Shop) -> None:
     assert state(scheduled.shop, DATA_TABLES) == state(local, DATA_TABLES)
     assert state(scheduled.shop) == state(local)
+
+
+def test_a_late_run_is_told_and_no_killed_one(
+    scheduled: Airflow, news: tuple[str, list[bytes]]
+) -> None:
+    scheduled.until(lambda: bool(told(news, "late")))
+    assert told(news, "failed") == []
+    late = told(news, "late")[0]
+    assert late == {
+        "kind": "late",
+        "pipeline": "shop",
+        "stage": "",
+        "interval_end": "",
+        "message": late["message"],
+        "next_command": "sextant report shop",
+    }
+    (run,) = (name for name in scheduled.runs() if name in late["message"])
+    assert late["message"] == f"The run {run} has waited or run for more than 20s and is not done."
 
 
 def test_runs_own_the_intervals_that_airflow_shows(
@@ -278,6 +331,59 @@ def test_a_champion_moved_by_hand_is_served_within_two_minutes(
         began = time.monotonic()
         scheduled.until(lambda version=version: served(scheduled.shop) == {version})
         assert time.monotonic() - began < 120
+    scheduled.pause(True, "shop_candidates")
+
+
+def test_a_training_goes_on_whose_ray_worker_is_killed(
+    scheduled: Airflow, local: Shop, live: datetime
+) -> None:
+    for shop in (scheduled.shop, local):
+        shop.set_spec("item_knn]", "item_knn, {transformer: {size: debug}}]")
+    scheduled.until(lambda: "train_transformer" in scheduled.stages())
+    run = scheduled.trigger(live)
+    scheduled.until(lambda: scheduled.tasks(run).get("train_transformer") == "running")
+    kill_the_ray_worker(scheduled)
+    scheduled.until(lambda: scheduled.runs()[run] not in ("queued", "running"))
+    assert set(scheduled.tasks(run).values()) == {"success"}
+    local.sextant("run", "shop", "--at", text(live))
+    assert state(scheduled.shop) == state(local)
+
+
+def test_a_stage_that_fails_for_good_is_told(
+    scheduled: Airflow, live: datetime, news: tuple[str, list[bytes]]
+) -> None:
+    scheduled.shop.set_spec("data/items.csv", "data/lost.csv")
+    run = scheduled.trigger(live)
+    scheduled.until(lambda: scheduled.runs()[run] == "failed")
+    assert scheduled.tasks(run)["ingest"] == "failed"
+    # The end of an earlier run of the interval is no reason to judge and publish it now.
+    assert {scheduled.tasks(run)[task] for task in ("evaluate", "gate", "publish")} <= {
+        "failed",
+        "upstream_failed",
+    }
+    (failed,) = told(news, "failed")
+    assert "data/lost.csv" in failed["message"]
+    assert failed == {
+        "kind": "failed",
+        "pipeline": "shop",
+        "stage": "ingest",
+        "interval_end": text(live),
+        "message": failed["message"],
+        "next_command": f"sextant stage shop ingest --at {text(live)}",
+    }
+
+
+def test_runs_survive_a_restart(scheduled: Airflow) -> None:
+    before = scheduled.runs()
+    run_sextant(scheduled.shop, "down")
+    run_sextant(scheduled.shop, "up", *scheduled.options)
+    assert scheduled.runs() == before
+
+
+def told(news: tuple[str, list[bytes]], kind: str) -> list[dict[str, str]]:
+    """The alerts of a kind."""
+    alerts = [json.loads(body) for body in news[1]]
+    return [alert for alert in alerts if alert["kind"] == kind]
 
 
 def served(shop: Shop) -> set[str]:

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from lake_state import registry_state, rows_hash
 from shop_world import Shop, make_shop
 
+from pipelines.intervals import interval_ending, parse_moment
 from pipelines.runner import Outcome
 from pipelines.stages.train import registry
 
@@ -84,6 +85,29 @@ def test_nothing_new_trains_nothing_and_serves_the_champions(begun: Shop, tmp_pa
     assert forced.not_due == {
         "train_popularity": "not due: this run is to train item_knn alone",
     }
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_shift_of_the_data_makes_the_next_interval_train(
+    begun: Shop, tmp_path: Path, shifted: bool
+) -> None:
+    shop = begun.copy(tmp_path / "shop")
+    if shifted:  # from the second interval on everybody rates everything alike
+        header, *rows = shop.events()
+        begin = interval_ending(parse_moment(SECOND), "6h").start.timestamp()
+        shop.write_events(
+            [header, *([*row[:3], "3" if int(row[2]) >= begin else row[3]] for row in rows)]
+        )
+    sets = ("retrain.new_events=1000000", "retrain.quality_drop=false", "drift.columns=[strength]")
+    run(shop, SECOND, *sets)
+    assert detail(shop, "drift", SECOND)["verdict"]["columns"] == (["strength"] if shifted else [])
+    outcome = run(shop, THIRD, *sets)
+    trainings = {"train_popularity", "train_item_knn"}
+    if shifted:
+        assert detail(shop, "decide", THIRD)["due"] == dict.fromkeys(trainings, "the data drifted")
+        assert trainings <= set(outcome.ran)
+    else:
+        assert trainings == set(outcome.not_due)
 
 
 def test_an_old_interval_gets_the_champions_of_its_time_and_changes_nothing_that_serves(

@@ -114,3 +114,24 @@ def test_a_target_that_does_not_answer_keeps_no_other_from_hearing(
     assert [fault.split(":")[0] for fault in faults] == ["alert to webhook"]
     assert len(got) == 1
     assert TEXT in caplog.messages
+
+
+def test_an_address_that_is_none_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", "file:///etc/secret")
+    assert tell(ALERT, [WebhookTarget(to="webhook", url="${HOOK}")]) == [
+        "alert to webhook: UsageError: its address begins with neither http:// nor https://"
+    ]
+
+
+def test_mail_that_asks_for_encryption_is_not_sent_without(
+    mails: tuple[int, list[bytes]],
+) -> None:
+    port, got = mails
+    target = EmailTarget(
+        to="email", host="127.0.0.1", port=port, starttls=True, sender="s@example.org",
+        recipients=("a@b.c",),
+    )  # fmt: skip
+    assert tell(ALERT, [target]) == [
+        "alert to email: SMTPNotSupportedError: STARTTLS extension not supported by server."
+    ]
+    assert got == []

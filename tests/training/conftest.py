@@ -1,4 +1,4 @@
-"""What the tests of the models share: snapshots from rows, and one tiny planted world."""
+"""What the tests of the models share: snapshots from rows, a tiny planted world, fitted models."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from registry_world import _model
 
-from training.models.base import FitContext
+from training.models import MODELS, FitContext, Model
 from training.snapshot import Snapshot
 
 HOUR = 3_600_000_000
@@ -123,3 +124,23 @@ def debug_config() -> Callable[[str], dict[str, Any]]:
         return dict(yaml.safe_load(text)["sizes"]["debug"])
 
     return read
+
+
+@pytest.fixture(scope="session")
+def fitted(
+    planted: Snapshot, debug_config: Callable[[str], dict[str, Any]], tmp_path_factory: Any
+) -> dict[str, Model]:
+    """Every model fitted once on the planted world."""
+    models = {}
+    for name, model in MODELS.items():
+        folder = tmp_path_factory.mktemp(name)
+        models[name] = model.fit(
+            planted, debug_config(name), FitContext(seed=42, work_dir=folder, run_name="shared")
+        )
+    return models
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A stored model of popularity."""
+    return _model(tmp_path / "model", 1.0)
