@@ -25,7 +25,7 @@ MOMENTS = ("before write", "during write", "after write")
 """Before the stage wrote anything; with a part written; committed but not yet recorded as a
 success."""
 
-_PATIENCE = 300.0
+_PATIENCE = 600.0
 _POLL = 0.001
 
 

@@ -7,19 +7,14 @@ from urllib.parse import quote
 
 import pytest
 from airflow_world import airflow
-from lake_state import DATA_TABLES, state
 from mlflow import MlflowClient
 from postgres import postgres
 from shop_world import END, make_shop
-
-from pipelines.intervals import text
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 
 def test_a_run_with_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local = make_shop(tmp_path / "local")
-    local.run(text(END), "+features")
     shop = make_shop(tmp_path / "shop")
     with postgres() as server:
         for database in ("airflow", "mlflow"):
@@ -35,6 +30,5 @@ def test_a_run_with_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             store = MlflowClient(tracking_uri=found.pages["mlflow"])
             champion = store.get_model_version_by_alias("shop.item_knn", "champion")
             assert champion.version == "1"
-    assert state(shop, DATA_TABLES) == state(local, DATA_TABLES)
     # Nothing fell back to files.
     assert list(shop.root.rglob("*.db")) == []

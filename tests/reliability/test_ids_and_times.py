@@ -174,13 +174,11 @@ def test_another_zone_gives_the_same_tables(tmp_path: Path) -> None:
         "+validate,sequences,examples",
         ("events", "items", "users", "sequences", "examples"),
     )
-    elsewhere = {
-        zone: here.copy(tmp_path / zone) for zone in ("America/Los_Angeles", "Asia/Kolkata")
-    }
+    there = here.copy(tmp_path / "there")
     here.run(LAST, select)
-    for zone, there in elsewhere.items():
-        there.command("run", "shop", "--at", LAST, "--select", select, TZ=zone)
-        assert state(there, tables) == state(here, tables)
+    # Half hours away from UTC, and its clocks are changed by half an hour.
+    there.command("run", "shop", "--at", LAST, "--select", select, TZ="Australia/Lord_Howe")
+    assert state(there, tables) == state(here, tables)
 
 
 def test_not_a_number_and_infinity_are_told_apart_and_kept_out(tmp_path: Path) -> None:

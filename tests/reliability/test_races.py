@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from kills import start
-from lake_state import DATA_TABLES, state, version
+from lake_state import state, version
 from races import APPENDER, REPLACER, commits_kept, promotions_killed, promotions_lost, started
 from shop_world import correct, make_shop
 
@@ -53,20 +53,19 @@ def test_a_writer_that_is_killed_with_the_lock_leaves_it_free(tmp_path: Path) ->
 
 
 def test_a_suspended_run_that_wakes_after_its_lease_writes_nothing_more(tmp_path: Path) -> None:
-    shop = make_shop(tmp_path / "shop")
-    shop.run(LAST, "+features")
+    shop, tables = make_shop(tmp_path / "shop"), ("events", "items", "users")
+    run = ("run", "shop", "--at", LAST, "--select", "+validate")
+    shop.run(LAST, "+validate")
     correct(shop)
-    first = start(
-        shop, "run", "shop", "--at", LAST, "--select", "+sequences", SEXTANT_LEASE_SECONDS="2"
-    )
+    first = start(shop, *run, SEXTANT_LEASE_SECONDS="2")
     assert first.stderr is not None
     for line in first.stderr:
         if "] validate" in line:
             break
     os.killpg(first.pid, signal.SIGSTOP)
     time.sleep(3)
-    shop.command("run", "shop", "--at", LAST, "--select", "+sequences", SEXTANT_LEASE_SECONDS="2")
-    found, at = state(shop, DATA_TABLES), version(shop, "events")
+    shop.command(*run, SEXTANT_LEASE_SECONDS="2")
+    found, at = state(shop, tables), version(shop, "events")
     os.killpg(first.pid, signal.SIGCONT)
     _, said = first.communicate(timeout=300)
     assert first.returncode == 1
@@ -74,5 +73,5 @@ def test_a_suspended_run_that_wakes_after_its_lease_writes_nothing_more(tmp_path
         f"the run of [2026-03-12T18:00Z, {LAST}) showed no sign of life for a while, and another "
         "attempt (process unknown) took its place.\n  Nothing more was written by this one.\n"
     )
-    assert state(shop, DATA_TABLES) == found
+    assert state(shop, tables) == found
     assert version(shop, "events") == at
