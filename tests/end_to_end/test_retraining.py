@@ -92,13 +92,14 @@ def test_a_shift_of_the_data_makes_the_next_interval_train(
     begun: Shop, tmp_path: Path, shifted: bool
 ) -> None:
     shop = begun.copy(tmp_path / "shop")
-    if shifted:  # from the second interval on everybody rates everything alike
-        header, *rows = shop.events()
-        begin = interval_ending(parse_moment(SECOND), "6h").start.timestamp()
-        shop.write_events(
-            [header, *([*row[:3], "3" if int(row[2]) >= begin else row[3]] for row in rows)]
-        )
-    sets = ("retrain.new_events=1000000", "retrain.quality_drop=false", "drift.columns=[strength]")
+    header, *rows = shop.events()
+    begin = int(interval_ending(parse_moment(SECOND), "6h").start.timestamp())
+    for number, (user, sku, _, stars) in enumerate(rows[::12]):
+        rows.append([user, sku, str(begin + 280 * number), "3" if shifted else stars])
+    shop.write_events([header, *rows])
+    # The scores are the other of two columns.
+    drift = ("drift.columns=[strength]", "drift.share=0.4")
+    sets = ("retrain.new_events=1000000", "retrain.quality_drop=false", *drift)
     run(shop, SECOND, *sets)
     assert detail(shop, "drift", SECOND)["verdict"]["columns"] == (["strength"] if shifted else [])
     outcome = run(shop, THIRD, *sets)
