@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import FencedError, HeldError
+from pipelines.processes import begin_of
 
 _ORPHAN_SECONDS = 60.0
 _SIGNS_PER_LEASE = 10
@@ -192,7 +193,7 @@ def _await_orphans(content: dict[str, object]) -> None:
     children = content.get("children", [])
     assert isinstance(children, list)
     deadline = time.monotonic() + _ORPHAN_SECONDS
-    while any(_alive(pid) for pid in children):
+    while any(begin_of(pid) for pid in children):
         if time.monotonic() > deadline:
             raise HeldError(
                 f"Processes {children} of a run that was killed are still alive after "
@@ -200,14 +201,6 @@ def _await_orphans(content: dict[str, object]) -> None:
                 "  End them, then run the same command again."
             )
         time.sleep(0.1)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        # A zombie has written all it ever will.
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def _content(handle: int) -> dict[str, object]:

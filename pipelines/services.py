@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +28,7 @@ import psutil
 from pipelines.errors import StageError, UsageError
 from pipelines.locks import hold
 from pipelines.pool import ENVIRONMENT_VARIABLE, FOLDER_VARIABLE
+from pipelines.processes import begin_of, members_of
 from pipelines.project import Project, first_project
 
 _SQLITE = Path(__file__).parent / "targets" / "airflow_sqlite"
@@ -198,7 +199,7 @@ class Services:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self._note({**self._noted(), process.name: (started.pid, _began(started.pid))})
+            self._note({**self._noted(), process.name: (started.pid, begin_of(started.pid))})
         for process in self._processes():
             progress(f"{process.name}: waiting until it answers ...")
             self._await(process)
@@ -223,13 +224,13 @@ class Services:
     def _end(self, progress: Callable[[str], None], names: Set[str]) -> bool:
         """End some processes with all that they started; returns whether there were any."""
         leaders = {name: found for name, found in self._noted().items() if name in names}
-        family = _sessions(leaders.values())
+        family = members_of(leaders.values())
         for name, (pid, began) in reversed(leaders.items()):
-            if _began(pid) == began:
+            if begin_of(pid) == began:
                 progress(f"{name}: ending ...")
                 os.killpg(pid, signal.SIGTERM)
         psutil.wait_procs(family, timeout=_GRACE)
-        while left := _sessions(leaders.values()):
+        while left := members_of(leaders.values()):
             for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -353,7 +354,7 @@ class Services:
 
     def _running(self) -> dict[str, int]:
         """Name and id of each process that `up` started and that is still alive."""
-        return {name: pid for name, (pid, began) in self._noted().items() if _began(pid) == began}
+        return {name: pid for name, (pid, began) in self._noted().items() if begin_of(pid) == began}
 
 
 def _tool(name: str) -> str:
@@ -368,15 +369,6 @@ def _run_once(command: Sequence[str], environment: Mapping[str, str], log: Path)
         raise StageError(f"`{' '.join(command)}` ended with {code}.\n  Log: {log}")
 
 
-def _began(pid: int) -> int:
-    """When a process began, in the kernel's ticks; 0 when there is none or it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except FileNotFoundError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[19])
-
-
 def _answers(process: Process) -> bool:
     try:
         with urllib.request.urlopen(process.answers, timeout=5) as answer:
@@ -385,18 +377,6 @@ def _answers(process: Process) -> bool:
             return bool(json.load(answer)[process.part]["status"] == "healthy")
     except (OSError, urllib.error.URLError):
         return False
-
-
-def _sessions(leaders: Iterable[tuple[int, int]]) -> list[psutil.Process]:
-    """All processes of the sessions that these began, even where the leader itself has ended."""
-    # The kernel gives no process the number of a session that has members.
-    numbers = {pid for pid, began in leaders if _began(pid) in (0, began)}
-    found = []
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getsid(process.pid) in numbers and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 def _is_taken(port: int) -> bool:

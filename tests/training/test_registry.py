@@ -187,34 +187,30 @@ def test_a_person_can_go_back(registry: Registry, folder: Path) -> None:
 
 
 def test_states_change_in_order_only(registry: Registry, folder: Path) -> None:
-    version = _register(registry, "states", folder)
+    new = _register(registry, "states", folder, 9)
+    oldest, _, newest = (_champion(registry, "states", folder, number) for number in (1, 2, 3))
     refused: list[tuple[Callable[[], Any], str]] = [
         (
-            lambda: registry.promote(version),
+            lambda: registry.promote(new),
             "states version 1 is training, and only a validated version is promoted. Let the gate "
             "judge it first, or force it by hand.",
         ),
         (
-            lambda: registry.set_status(version, "promoted"),
-            "states version 1 is training and cannot become promoted; next can be validated.",
+            lambda: registry.record_verdict(newest, WORSE),
+            "states version 4 is promoted and cannot become validated; next can be archived.",
         ),
         (
-            lambda: registry.set_status(version, "live"),
-            "There is no state live; use training, validated, rejected, promoted, archived.",
+            lambda: registry.record_verdict(oldest, BETTER),
+            "states version 2 is archived and cannot become validated; next can be nothing.",
         ),
     ]
     for call, message in refused:
         with pytest.raises(RegistryError) as caught:
             call()
         assert str(caught.value) == message
-    assert registry.champion("states") is None
-    rejected = registry.record_verdict(version, WORSE)
-    assert registry.set_status(rejected, "archived").status == "archived"
-    with pytest.raises(RegistryError) as caught:
-        registry.record_verdict(version, BETTER)
-    assert str(caught.value) == (
-        "states version 1 is archived and cannot become validated; next can be nothing."
-    )
+    assert registry.champion("states") == newest
+    rejected = registry.record_verdict(new, WORSE)
+    assert registry.record_verdict(rejected, BETTER).status == "validated"
 
 
 def test_racing_promotions_leave_one_champion(registry: Registry, folder: Path) -> None:
