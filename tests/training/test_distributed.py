@@ -135,8 +135,10 @@ def listening_addresses() -> set[tuple[str, str]]:
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            command = " ".join(process.cmdline())
-            if command.startswith("ray::") or "default_worker.py" in command:
+            command = process.cmdline()
+            if any(
+                part.startswith("ray::") or part.endswith("default_worker.py") for part in command
+            ):
                 continue
             found |= {
                 (process.name(), connection.laddr.ip)
