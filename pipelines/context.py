@@ -149,11 +149,23 @@ class StageContext:
         self._pin(table)
         return self.lake.arrow(table, **keywords)
 
+    def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a table, a few rows at a time; see `Lake.batches`."""
+        self._pin(table)
+        return self.lake.batches(table, columns)
+
     def write_interval(self, table: str, rows: DataFrame | pa.Table) -> None:
         """Replace this interval's rows of a table."""
         self.tables_out[table] = self.lake.replace_interval(
             table, rows, self.interval.end, self.note
         )
+
+    def append(self, table: str, rows: DataFrame) -> None:
+        """Append rows that are never replaced."""
+        self.lake.append(table, rows, self.note)
+        version = self.lake.version(table)
+        assert version is not None, "rows were appended to it"
+        self.tables_out[table] = version
 
     def replace_all(self, table: str, rows: DataFrame | pa.Table | pa.RecordBatchReader) -> None:
         """Replace a whole table."""

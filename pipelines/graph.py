@@ -63,7 +63,8 @@ class Step:
         The oldest intervals are dropped in time; a run for one of them makes its rows again.
         """
         derives = self.group in ("features", "publication")
-        return tuple(table for table in self.writes if derives and table not in SERVED_TABLES)
+        lasting = (*SERVED_TABLES, "item_vectors")
+        return tuple(table for table in self.writes if derives and table not in lasting)
 
 
 SERVED_TABLES = ("candidates", "similar_items")
@@ -86,6 +87,8 @@ def build_steps(
     label = features["label"]
     evaluation = pipeline.evaluation.model_dump(mode="json")
     cuts = {"valid": evaluation["valid"], "test": evaluation["test"]}
+    encoded = {medium: kind for medium, kind in features["vectors"].items() if kind["of"]}
+    media = ("items", *(("item_vectors",) if encoded else ()), "item_modalities")
     tables = SOURCE_TABLES
     landed = (
         *("landed_events", "landed_rejects"),
@@ -140,13 +143,14 @@ def build_steps(
             writes=("item_features",),
             options={"categories": features["categories"]},
         ),
+        *([_embed(encoded)] if encoded else []),
         Step(
             name="modalities",
             kind="modalities",
             group="features",
             summary="which media of each item can be used",
-            needs=("validate",),
-            reads=("items",),
+            needs=("embed",) if encoded else ("validate",),
+            reads=("items", "item_vectors") if encoded else ("items",),
             writes=("item_modalities",),
             options={"vectors": features["vectors"]},
         ),
@@ -202,9 +206,9 @@ def build_steps(
                 kind="train",
                 group="training",
                 summary=f"fit {model}, register it as challenger",
-                needs=("examples", "graph_edges"),
+                needs=("examples", "graph_edges", "modalities"),
                 condition="decide",
-                reads=("examples", "items", "graph_edges"),
+                reads=("examples", *media, "graph_edges"),
                 options={
                     "model": model,
                     "config": dict(config),
@@ -220,9 +224,9 @@ def build_steps(
             kind="evaluate",
             group="training",
             summary="judge challengers and champions on one frozen test set",
-            needs=("examples", "graph_edges"),
+            needs=("examples", "graph_edges", "modalities"),
             optional=tuple(f"train_{model}" for model in models),
-            reads=("examples", "items", "graph_edges"),
+            reads=("examples", *media, "graph_edges"),
             writes=("evaluations",),
             options={"evaluation": evaluation, "models": list(models), "seed": pipeline.seed},
             code=("training",),
@@ -246,8 +250,8 @@ def build_steps(
             kind="candidates",
             group="publication",
             summary="the champions' top items for every active user",
-            needs=("gate", "sequences"),
-            reads=("events", "sequences", "items", "examples"),
+            needs=("gate", "sequences", "modalities"),
+            reads=("events", "sequences", *media, "examples"),
             writes=("staged_candidates", "staged_similar_items"),
             options={
                 "candidates": pipeline.candidates.model_dump(mode="json"),
@@ -292,6 +296,19 @@ def build_steps(
         ),
     ]
     return tuple(_with_contracts(step, contracts) for step in steps)
+
+
+def _embed(encoded: Mapping[str, Any]) -> Step:
+    return Step(
+        name="embed",
+        kind="embed",
+        group="features",
+        summary="vectors of what items say of themselves",
+        needs=("validate",),
+        reads=("items",),
+        writes=("item_vectors",),
+        options={"vectors": encoded},
+    )
 
 
 def _with_contracts(step: Step, contracts: Mapping[str, Any]) -> Step:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _WAIT_SECONDS = 600.0
 _SMALL_BYTES = 64 * 2**20
+_BATCH_ROWS = 1024
 """Smaller files are merged, up to this size."""
 
 
@@ -109,6 +110,27 @@ class Lake:
                 except OSError:
                     raise self._damaged(table, self._file(table, fragment), error) from error
             raise
+
+    def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a table, a few rows at a time: for what is too wide to be held at once.
+
+        Raises:
+            StageError: When there is no such table, or a file of it is damaged.
+        """
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        for fragment in found.to_pyarrow_dataset().get_fragments():
+            self._require_sound(table, fragment)
+            try:
+                yield from fragment.to_batches(
+                    columns=list(columns),
+                    batch_size=_BATCH_ROWS,
+                    batch_readahead=1,
+                    fragment_scan_options=_checked(),
+                )
+            except OSError as error:
+                raise self._damaged(table, self._file(table, fragment), error) from error
 
     def delta(self, table: str) -> Any:
         """A table's log as `deltalake.DeltaTable`; None when there is no table."""
@@ -234,11 +256,19 @@ class Lake:
 
             return io.replace_all(rows, self.path(table), note)
 
-    def append(self, table: str, rows: pa.Table) -> None:
-        """Append rows: for logs alone, whose rows are never replaced."""
+    def append(
+        self, table: str, rows: DataFrame | pa.Table, note: Mapping[str, Any] | None = None
+    ) -> None:
+        """Append rows that are never replaced: of logs, and what is found again by a digest."""
+        import pyarrow as pa
         from deltalake import write_deltalake
 
         with self._writing(table):
+            if not isinstance(rows, pa.Table):
+                from transforms import io
+
+                io.append(rows, self.path(table), note or {})
+                return
             write_deltalake(self.path(table), rows, mode="append", schema_mode="merge")
             self._seal(table)
 

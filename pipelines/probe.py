@@ -31,7 +31,7 @@ _MAX_ROWS = 200_000
 _PLACES = 200
 """Examples into whose future something is planted."""
 _NEEDED = ("event_id", "user_id", "item_id", "timestamp", "label")
-_OUTCOMES = ("strength", "label", "watch_share")
+_OUTCOMES = ("strength", "label", "watch_share", "rating")
 """Numbers of `examples` that are no features: they say what happened."""
 _NUMBERS = ("double", "bigint", "int", "boolean")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -132,6 +132,13 @@ class Label(Record):
     strengths: Strengths = Field(Strengths(), description="Strength of each type of event.")
 
 
+ITEM_WORDS = (
+    *("title", "text", "categories", "tags", "item_type", "media_type"),
+    *("image_url", "video_url"),
+)
+"""Columns of `items` that an encoder can read."""
+
+
 class Vector(Record):
     """One kind of vector of an item."""
 
@@ -141,8 +148,22 @@ class Vector(Record):
     encoder: str | None = Field(
         None,
         min_length=1,
-        description="Name and version of what made them, kept beside them: clip-vit-base@1.",
+        description="Name and version of what made them, kept beside them: clip-vit-base@1. With "
+        "`of`, what makes them: all-MiniLM-L6-v2, which is here; another of sentence-transformers, "
+        "by name or folder; or module:function, which returns an object with `encode`.",
     )
+    of: Many[Annotated[str, AfterValidator(one_of(ITEM_WORDS, "column of text"))]] = Field(
+        (), description="Columns of `items` that `encoder` reads, a line each; none: given vectors."
+    )
+
+    @model_validator(mode="after")
+    def _an_encoder_reads(self) -> Self:
+        if self.of and not self.encoder:
+            raise RefusedError(
+                "`of` names columns, but no `encoder` is named that reads them",
+                "Write encoder: all-MiniLM-L6-v2, or leave out `of`.",
+            )
+        return self
 
 
 class Vectors(Record):

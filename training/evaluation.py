@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -248,16 +248,22 @@ def _first_rank(score_BN: np.ndarray, relevant: ItemLists) -> np.ndarray:
     return ahead_B + level_BN.sum(axis=1) + 1
 
 
-def _digest(parts: dict[str, object]) -> str:
+def _digest(parts: Mapping[str, object]) -> str:
     """sha256 over the names, types and contents of all parts, whatever the machine."""
     digest = hashlib.sha256()
-    for name, part in parts.items():
-        fields = vars(part) if hasattr(part, "__dict__") else {"": part}
-        for field, value in fields.items():
-            array = np.asarray(value)
-            digest.update(f"{name}.{field} {array.dtype.kind} {array.shape}\n".encode())
-            # Strings as JSON: their width in an array depends on the longest of them.
-            text = array.dtype.kind == "U"
-            content = json.dumps(array.tolist()).encode() if text else array.tobytes()
-            digest.update(content)
+    for name, value in _arrays("", parts):
+        array = np.asarray(value)
+        digest.update(f"{name} {array.dtype.kind} {array.shape}\n".encode())
+        # Strings as JSON: their width in an array depends on the longest of them.
+        text = array.dtype.kind == "U"
+        digest.update(json.dumps(array.tolist()).encode() if text else array.tobytes())
     return digest.hexdigest()
+
+
+def _arrays(prefix: str, parts: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Every array of some parts and of the records among them, by name."""
+    for name, part in parts.items():
+        if is_dataclass(part):
+            yield from _arrays(f"{prefix}{name}.", vars(part))
+        elif part is not None:
+            yield prefix + name, part

@@ -16,8 +16,8 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class LoopOptions:
     weight_decay: float
     precision: str = "float32"
     """float32, or bfloat16 for autocast."""
+    sharding: str = "ddp"
+    """ddp: each worker holds all weights. fsdp: each holds a part of them and of what AdamW knows
+    (FSDP2, Zhao et al. 2023), and gathers a block's weights while it works on it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def validate(self, shard: Shard) -> tuple[float, int]:
         """Sum of NDCG@10 over the shard's validation users, and how many they are."""
+
+    def parts(self) -> Sequence[nn.Module]:
+        """Modules that are gathered one at a time when weights are sharded."""
+        return []
 
 
 @dataclass
@@ -133,7 +140,8 @@ def train(
     """Train to the end or to early stopping, from the checkpoint if there is one.
 
     With `shard.count` > 1 the default process group must be up; gradients are summed by
-    DistributedDataParallel. A resumed training ends with the weights of an uninterrupted one.
+    DistributedDataParallel or FSDP2. A resumed training ends with the weights of an uninterrupted
+    one, whatever the number of workers that wrote the checkpoint.
 
     Args:
         trainable: the network; moved to the device.
@@ -149,12 +157,13 @@ def train(
     shard = shard or Shard()
     _seed(options.seed, 0, 0)
     trainable.to(device)
-    optimizer = AdamW(trainable, options)
-    best = _copy(trainable)
-    state = State()
+    state, best = State(), _copy(trainable)
     if checkpoint.exists():
-        state, best = _load(checkpoint, trainable, optimizer)
-    wrapped = _distributed(trainable, device) if shard.count > 1 else trainable
+        state, best = _load_weights(checkpoint, trainable)
+    wrapped = _distributed(trainable, options, device) if shard.count > 1 else trainable
+    optimizer = AdamW(trainable, options)
+    if checkpoint.exists():
+        _load_moments(checkpoint, optimizer)
     while state.epoch < options.epochs and not state.stopped(options):
         started = time.perf_counter()
         # Dropout differs between workers; everything else is drawn from seeds of the batch.
@@ -169,8 +178,10 @@ def train(
             best = _copy(trainable)
         seconds = time.perf_counter() - started
         state.seconds += seconds
+        # Every worker takes part in gathering, one writes.
+        tensors = _everything(trainable, optimizer, best)
         if shard.index == 0:
-            _save(checkpoint, trainable, optimizer, state, best)
+            _save(checkpoint, tensors, state)
             if on_epoch:
                 on_epoch(EpochReport(state.epoch, options.epochs, loss, score, seconds))
     return Trained(best, state)
@@ -247,9 +258,9 @@ def _epoch(
     total = torch.zeros((), device=device)
     for step, batch in enumerate(batches):
         done = (epoch + step / len(batches)) / options.epochs
+        trainable.zero_grad()  # before FSDP swaps its parts of the weights for whole ones
         with _precision(options, device):
             loss = wrapped(batch, shard)
-        trainable.zero_grad()
         # DistributedDataParallel averages over the workers, the joined batch needs the sum.
         (loss * shard.count).backward()
         nn.utils.clip_grad_norm_(trainable.parameters(), _CLIP_NORM)
@@ -276,7 +287,7 @@ def _rate(done: float) -> float:
 
 def _validate(trainable: Trainable, shard: Shard, device: str) -> float | None:
     trainable.eval()
-    with torch.no_grad():
+    with torch.no_grad(), _gathered(trainable):
         total, users = trainable.validate(shard)
     if shard.count > 1:
         both = torch.tensor([total, users], dtype=torch.float64, device=device)
@@ -285,7 +296,27 @@ def _validate(trainable: Trainable, shard: Shard, device: str) -> float | None:
     return total / users if users else None
 
 
-def _distributed(trainable: Trainable, device: str) -> nn.Module:
+@contextmanager
+def _gathered(trainable: Any) -> Iterator[None]:
+    """Let weights that do not belong to one of the parts be whole on every worker."""
+    if not hasattr(trainable, "unshard"):
+        yield
+        return
+    trainable.unshard()
+    yield
+    trainable.reshard()
+
+
+def _distributed(trainable: Trainable, options: LoopOptions, device: str) -> nn.Module:
+    if options.sharding == "fsdp":
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
+        for part in trainable.parts():
+            fully_shard(part, mesh=mesh)
+        fully_shard(trainable, mesh=mesh)
+        return trainable
     devices = [torch.device(device)] if device.startswith("cuda") else None
     return nn.parallel.DistributedDataParallel(trainable, device_ids=devices)
 
@@ -300,37 +331,56 @@ def _seed(seed: int, epoch: int, worker: int) -> None:
     torch.manual_seed((seed * 1_000_003 + epoch) * 1_009 + worker)
 
 
+def _whole(tensor: Any) -> Tensor:
+    """A tensor of which this worker may hold a part alone; all workers must ask."""
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().cpu()
+
+
 def _copy(trainable: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in trainable.state_dict().items()}
+    return {name: _whole(value).clone() for name, value in trainable.state_dict().items()}
 
 
-def _save(
-    path: Path,
-    trainable: Trainable,
-    optimizer: AdamW,
-    state: State,
-    best: dict[str, Tensor],
-) -> None:
-    """Weights, optimizer state and position in one safetensors file, replaced as a whole."""
+def _everything(
+    trainable: Trainable, optimizer: AdamW, best: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """All tensors of a checkpoint by name."""
     tensors = {f"weights.{name}": value for name, value in _copy(trainable).items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for slot, values in optimizer.state.items():
-        tensors |= {f"optimizer.{slot}.{index}": value for index, value in enumerate(values)}
+        tensors |= {f"optimizer.{slot}.{index}": _whole(v) for index, v in enumerate(values)}
+    return tensors
+
+
+def _save(path: Path, tensors: dict[str, Tensor], state: State) -> None:
+    """Weights, optimizer state and position in one safetensors file, replaced as a whole."""
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"state": json.dumps(asdict(state))})
     partial.replace(path)
 
 
-def _load(path: Path, trainable: Trainable, optimizer: AdamW) -> tuple[State, dict[str, Tensor]]:
-    weights, best = {}, {}
+def _load_weights(path: Path, trainable: Trainable) -> tuple[State, dict[str, Tensor]]:
+    """Set the weights, before they are sharded; returns the position and the best weights."""
+    found: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}}
     with safe_open(path, framework="pt", device="cpu") as file:
         state = State(**json.loads(file.metadata()["state"]))
         for key in file.keys():  # noqa: SIM118 (the file is no dict)
             kind, name = key.split(".", 1)
-            if kind == "optimizer":
-                slot, index = name.split(".")
-                optimizer.state[slot][int(index)].copy_(file.get_tensor(key))
-            else:
-                (weights if kind == "weights" else best)[name] = file.get_tensor(key)
-    trainable.load_state_dict(weights)
-    return state, best
+            if kind in found:
+                found[kind][name] = file.get_tensor(key)
+    trainable.load_state_dict(found["weights"])
+    return state, found["best"]
+
+
+def _load_moments(path: Path, optimizer: AdamW) -> None:
+    with safe_open(path, framework="pt", device="cpu") as file, torch.no_grad():
+        for slot, values in optimizer.state.items():
+            for index, value in enumerate(values):
+                whole = file.get_tensor(f"optimizer.{slot}.{index}")
+                if hasattr(value, "device_mesh"):
+                    from torch.distributed.tensor import distribute_tensor
+
+                    mesh, placements = value.device_mesh, value.placements
+                    values[index] = distribute_tensor(whole.to(value.device), mesh, placements)
+                else:
+                    value.copy_(whole)

@@ -185,6 +185,11 @@ class Registry:
         with reachable(self.tracking_uri):
             self._client.log_batch(version.mlflow_run, metrics=_metrics(metrics))
 
+    def describe(self, version: Version, card: str) -> None:
+        """Makes a Markdown text the version's description."""
+        with reachable(self.tracking_uri):
+            self._client.update_model_version(version.name, version.version, card)
+
     def record_verdict(
         self, version: Version, verdict: Verdict, *, test_set: str | None = None
     ) -> Version:

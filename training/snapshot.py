@@ -9,12 +9,28 @@ B histories together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from training.content import ItemContent
+
+EVENT_TYPES = (
+    "impression",
+    "view",
+    "click",
+    "skip",
+    "like",
+    "comment",
+    "share",
+    "rating",
+    "dislike",
+    "follow",
+)
+"""What an event can be; a place in this tuple is its code, in saved models too."""
 
 UNKNOWN_TIME = np.iinfo(np.int64).min
 """`Snapshot.created_at` of an item whose creation time is not known."""
@@ -22,9 +38,38 @@ UNKNOWN_TIME = np.iinfo(np.int64).min
 POSITIVE_FROM = 0.5
 """Default of the smallest strength that counts as a positive."""
 
+UNKNOWN_PLACE = "unknown"
+"""Device or location of an event that names none."""
+
 
 class SnapshotError(ValueError):
     """The tables or times given for a snapshot cannot be used."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What else is known of some events, one entry each."""
+
+    types: np.ndarray
+    """(E,) int8 codes into `EVENT_TYPES`, -1 unknown."""
+    watch_shares: np.ndarray
+    """(E,) float32 in [0, 1], NaN unknown."""
+    ratings: np.ndarray
+    """(E,) float32, the share of the best rating there is; NaN without one."""
+    devices: np.ndarray
+    """(E,) int32 codes into `Snapshot.device_names`, -1 unknown."""
+    locations: np.ndarray
+    """(E,) int32 codes into `Snapshot.location_names`, -1 unknown."""
+
+    @classmethod
+    def unknown(cls, count: int) -> Self:
+        """Marks of events of which nothing else is known."""
+        values = ((-1, np.int8), (np.nan, np.float32), (np.nan, np.float32), *[(-1, np.int32)] * 2)
+        return cls(*(np.full(count, value, kind) for value, kind in values))
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> Marks:
+        """The marks of some of the events."""
+        return Marks(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -51,6 +96,8 @@ class Histories:
     """Microseconds since 1970 UTC: the moment the histories are seen from."""
     positive_from: float = POSITIVE_FROM
     """An event is a positive when its strength is at least this."""
+    marks: Marks | None = None
+    """What else is known of the T events."""
 
     def __len__(self) -> int:
         """The number of users B."""
@@ -68,15 +115,10 @@ class Histories:
         """The histories of rows `start:stop`, without copying the events."""
         offsets = self.offsets[start : min(stop, len(self)) + 1]
         low, high = int(offsets[0]), int(offsets[-1])
-        return Histories(
-            self.user_ids[start:stop],
-            self.catalogue,
-            offsets - low,
-            self.items[low:high],
-            self.timestamps[low:high],
-            self.strengths[low:high],
-            self.as_of,
-            self.positive_from,
+        return replace(
+            self._of_events(slice(low, high)),
+            user_ids=self.user_ids[start:stop],
+            offsets=offsets - low,
         )
 
     def positives(self, catalogue: np.ndarray) -> Histories:
@@ -93,15 +135,21 @@ class Histories:
         # float32 on both sides: 0.6 stored as float32 is a little more than the Python 0.6.
         keep_T = (code_T >= 0) & (self.strengths >= np.float32(self.positive_from))
         kept_before = np.concatenate([[0], np.cumsum(keep_T, dtype=np.int64)])
-        return Histories(
-            self.user_ids,
-            catalogue,
-            kept_before[self.offsets],
-            code_T[keep_T],
-            self.timestamps[keep_T],
-            self.strengths[keep_T],
-            self.as_of,
-            self.positive_from,
+        return replace(
+            self._of_events(keep_T),
+            catalogue=catalogue,
+            offsets=kept_before[self.offsets],
+            items=code_T[keep_T],
+        )
+
+    def _of_events(self, chosen: np.ndarray | slice) -> Histories:
+        """Some of the events; whose they are and what they point to is for the caller to say."""
+        return replace(
+            self,
+            items=self.items[chosen],
+            timestamps=self.timestamps[chosen],
+            strengths=self.strengths[chosen],
+            marks=None if self.marks is None else self.marks[chosen],
         )
 
 
@@ -138,6 +186,14 @@ class Snapshot:
     """(N,) int64, or `UNKNOWN_TIME`."""
     positive_from: float = POSITIVE_FROM
     """Handed on to `Histories.positive_from`: the label threshold on strengths."""
+    marks: Marks | None = None
+    """What else is known of the E events."""
+    device_names: tuple[str, ...] = ()
+    """Sorted."""
+    location_names: tuple[str, ...] = ()
+    """Sorted."""
+    content: ItemContent | None = None
+    """What the media of the items say, for models that read it."""
 
     def __post_init__(self) -> None:
         if not self.valid_start <= self.test_start <= self.end:
@@ -158,11 +214,14 @@ class Snapshot:
         test_start: int,
         end: int,
         positive_from: float = POSITIVE_FROM,
+        rating_max: float = 5.0,
+        content: ItemContent | None = None,
     ) -> Self:
         """Build a snapshot from the arrow tables of one interval.
 
         Args:
-            examples: columns event_id, user_id, item_id, strength, label, timestamp.
+            examples: columns event_id, user_id, item_id, strength, label, timestamp; and, where
+                they are known, event_type, watch_share, rating, device, location.
             items: columns item_id, categories, created_at.
             edges: columns source, target, relation; only `follows` rows between `u:` nodes
                 are used.
@@ -170,6 +229,8 @@ class Snapshot:
             test_start: first moment of the test part, microseconds.
             end: end of the interval, microseconds; rows at or after it are left out.
             positive_from: smallest strength that counts as a positive in histories.
+            rating_max: the best rating.
+            content: what the media of the items say.
 
         Raises:
             SnapshotError: a column is missing or holds nulls, or the times are not in order.
@@ -178,6 +239,7 @@ class Snapshot:
             "examples",
             examples,
             required=("event_id", "user_id", "item_id", "strength", "label", "timestamp"),
+            optional=("event_type", "watch_share", "rating", "device", "location"),
         )
         timestamps = _microseconds(events["timestamp"])
         before_end = pa.array(timestamps < end)
@@ -199,6 +261,14 @@ class Snapshot:
 
         categories = np.full(len(catalogue), "", dtype=object)
         created_at = np.full(len(catalogue), UNKNOWN_TIME, dtype=np.int64)
+        device_names, location_names = _places(events, "device"), _places(events, "location")
+        marks = Marks(
+            _positions(events, "event_type", EVENT_TYPES).astype(np.int8),
+            _shares(events, "watch_share", 1.0),
+            _shares(events, "rating", rating_max),
+            _positions(events, "device", device_names),
+            _positions(events, "location", location_names),
+        )
         rows = _codes(known["item_id"], catalogue)
         categories[rows] = [_first(value) for value in known["categories"].to_pylist()]
         created_at[rows] = created
@@ -217,6 +287,10 @@ class Snapshot:
             categories=categories.astype(str),
             created_at=created_at,
             positive_from=positive_from,
+            marks=marks[order],
+            device_names=device_names,
+            location_names=location_names,
+            content=content,
         )
 
     def positives(self, start: int | None, stop: int) -> np.ndarray:
@@ -248,6 +322,7 @@ class Snapshot:
             self.strengths[index],
             before,
             self.positive_from,
+            None if self.marks is None else self.marks[index],
         )
 
 
@@ -260,7 +335,12 @@ def codes_in(ids: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
 
 
 def _columns(
-    table_name: str, table: pa.Table, *, required: tuple[str, ...], nullable: tuple[str, ...] = ()
+    table_name: str,
+    table: pa.Table,
+    *,
+    required: tuple[str, ...],
+    nullable: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
 ) -> pa.Table:
     """The named columns, or an error that lists what is missing or null."""
     missing = [name for name in (*required, *nullable) if name not in table.column_names]
@@ -275,7 +355,8 @@ def _columns(
                 f"Column {name} of the {table_name} table is null in {table[name].null_count} of "
                 f"{table.num_rows} rows. A snapshot is built from valid rows only."
             )
-    return table.select([*required, *nullable])
+    there = [name for name in optional if name in table.column_names]
+    return table.select([*required, *nullable, *there])
 
 
 def _follows(edges: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -303,6 +384,29 @@ def _codes(ids: pa.ChunkedArray, vocabulary: pa.Array) -> np.ndarray:
     """(len(ids),) int32 positions in a vocabulary that holds every id."""
     found = pc.index_in(ids.cast(pa.string()), value_set=vocabulary)
     return found.to_numpy().astype(np.int32)
+
+
+def _places(table: pa.Table, name: str) -> tuple[str, ...]:
+    """The distinct values of a column, ascending, without what stands for unknown."""
+    if name not in table.column_names:
+        return ()
+    return tuple(sorted(set(pc.unique(table[name]).to_pylist()) - {None, UNKNOWN_PLACE}))
+
+
+def _positions(table: pa.Table, name: str, words: tuple[str, ...]) -> np.ndarray:
+    """(rows,) int32: where each value stands among some words, -1 where it is none of them."""
+    if name not in table.column_names:
+        return np.full(len(table), -1, np.int32)
+    found = pc.index_in(table[name].cast(pa.string()), value_set=pa.array(words, pa.string()))
+    return pc.fill_null(found, -1).to_numpy().astype(np.int32)
+
+
+def _shares(table: pa.Table, name: str, best: float) -> np.ndarray:
+    """(rows,) float32 in [0, 1]: values as shares of the best; NaN where there is none."""
+    if name not in table.column_names:
+        return np.full(len(table), np.nan, np.float32)
+    values = table[name].cast(pa.float64()).to_numpy() / best
+    return np.where(np.isfinite(values), values.clip(0, 1), np.nan).astype(np.float32)
 
 
 def _strings(array: pa.Array) -> np.ndarray:

@@ -27,6 +27,8 @@ EXAMPLES: tuple[Feature, ...] = (
             ("DE-19", "DE-20"), _EVENT),
     Feature("watch_share", "Watched share of the item; null where not known. A target, no input.",
             "share", ("DE-03",), _EVENT),
+    Feature("rating", "Best rating given; null without one. A target, no input.", "as rated",
+            ("DE-04",), _EVENT),
     *(
         Feature(f"{part}_{short}", f"{function} of the {what} (UTC) on a circle.", "-1 to 1",
                 ("FE-38",), _EVENT)

@@ -92,8 +92,8 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
 
     Returns:
         `event_id` and `event_type` (of the strongest event), `user_id`, `item_id`, `timestamp`,
-        `strength`, `label`, `is_positive`, `watch_share`, and `position`, `device` and `location`
-        (the least that is not null among the moment's events).
+        `strength`, `label`, `is_positive`, `watch_share`, `rating` (the best), and `position`,
+        `device` and `location` (the least that is not null among the moment's events).
     """
     known = _with_watch_share(events, items)
     ranks = F.create_map(*[F.lit(word) for pair in enumerate(_RISING) for word in reversed(pair)])
@@ -107,6 +107,7 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
     joined = known.groupBy("user_id", "timestamp", "item_id").agg(
         F.max(best).alias("best"),
         F.max("watch_share").alias("watch_share"),
+        F.max(F.when(F.col("event_type") == "rating", F.col("value"))).alias("rating"),
         *[F.min(name).alias(name) for name in ("position", "device", "location")],
     )
     positive = F.col("best.strength") >= rule.threshold
@@ -122,6 +123,7 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         ),
         positive.alias("is_positive"),
         "watch_share",
+        "rating",
         "position",
         "device",
         "location",

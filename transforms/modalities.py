@@ -36,6 +36,16 @@ MODALITIES: tuple[Feature, ...] = (
         )
         for column in EMBEDDING_WIDTHS
     ),
+    *(
+        Feature(
+            f"{column}_digest",
+            "Name in `item_vectors` of a vector made by the pipeline; null of one that was given.",
+            "-",
+            ("FE-32",),
+            "static",
+        )
+        for column in EMBEDDING_WIDTHS
+    ),
 )
 
 
@@ -47,12 +57,12 @@ def item_modalities(
     """Tells for each item which of its vectors can be used; `MODALITIES` defines the columns.
 
     Args:
-        items: Table `items`.
+        items: Table `items`; `<vector>_digest` beside a vector that the pipeline made.
         widths: Numbers in each vector, by its column.
         encoders: What made each vector, by its column.
 
     Returns:
-        One row per item: `item_id`, a state and an encoder per vector.
+        One row per item: `item_id`, a state, an encoder and a digest per vector.
     """
     states = {name: _state(F.col(name), width) for name, width in widths.items()}
     made_by = {
@@ -63,6 +73,10 @@ def item_modalities(
         "item_id",
         *[state.alias(f"{name}_state") for name, state in states.items()],
         *[encoder.alias(f"{name}_encoder") for name, encoder in made_by.items()],
+        *[
+            (F.col(name) if name in items.columns else F.lit(None).cast("string")).alias(name)
+            for name in (f"{vector}_digest" for vector in EMBEDDING_WIDTHS)
+        ],
     )
 
 

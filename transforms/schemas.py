@@ -87,7 +87,11 @@ SCHEMAS: dict[str, str] = {
         item_id string, interval_end timestamp, video_embedding_state string,
         audio_embedding_state string, text_embedding_state string,
         video_embedding_encoder string, audio_embedding_encoder string,
-        text_embedding_encoder string
+        text_embedding_encoder string, video_embedding_digest string,
+        audio_embedding_digest string, text_embedding_digest string
+    """,
+    "item_vectors": """
+        digest string, medium string, encoder string, vector array<float>
     """,
     "sequences": """
         user_id string, interval_end timestamp, item_ids array<string>,
@@ -101,7 +105,7 @@ SCHEMAS: dict[str, str] = {
         interval_end timestamp, event_id string, user_id string, item_id string,
         event_type string, strength double, label double, timestamp timestamp,
         hour_sin double, hour_cos double, weekday_sin double, weekday_cos double,
-        device string, location string, position int, watch_share double,
+        device string, location string, position int, watch_share double, rating double,
         user_account_age_days double, user_total_interactions bigint,
         user_avg_session_seconds double, user_social_connectivity double,
         user_activity_level double, user_trust_score double, user_follower_count bigint,

@@ -206,8 +206,9 @@ def _examples(task: Task) -> str:
                 is_dislike := event_type = 'dislike', strength := worth,
                 rank := CASE event_type {ranks} ELSE -1 END,
                 event_id := event_id, event_type := event_type)) AS best,
-            max(watch_share) AS watch_share, min(position) AS position, min(device) AS device,
-            min(location) AS location
+            max(watch_share) AS watch_share,
+            max(value) FILTER (event_type = 'rating') AS rating,
+            min(position) AS position, min(device) AS device, min(location) AS location
         FROM rated GROUP BY user_id, item_id, us),
     of_user AS (
         SELECT s.user_id, s.us, {_profile("s.us", history)},
@@ -227,7 +228,8 @@ def _examples(task: Task) -> str:
         sin({weekday}) AS weekday_sin, cos({weekday}) AS weekday_cos,
         coalesce(CASE WHEN trim(device) != '' THEN device END, 'unknown') AS device,
         coalesce(CASE WHEN trim(location) != '' THEN location END, 'unknown') AS location,
-        position, watch_share, len(list_intersect(wanted, given)) AS shared,
+        position, watch_share, rating,
+        len(list_intersect(wanted, given)) AS shared,
         (shared / greatest(len(wanted) + len(given) - shared, 1))::DOUBLE AS hashtag_similarity,
         {", ".join(f"u.{name} AS user_{name}" for name in user_columns)},
         {", ".join(f"i.{name} AS item_{name}" for name in item_columns)}

@@ -136,6 +136,7 @@ class Features:
             location=_or_unknown("location"),
             position=pl.col("position"),
             watch_share=pl.col("watch_share"),
+            rating=pl.col("rating"),
             hashtag_similarity=shared
             / (pl.col("wanted").list.len() + pl.col("given").list.len() - shared)
             .cast(pl.Int64)
@@ -288,6 +289,7 @@ class Features:
             .agg(
                 pl.col("event_id", "event_type", "strength").last(),
                 pl.col("watch_share").max(),
+                pl.col("value").filter(pl.col("event_type") == "rating").max().alias("rating"),
                 pl.col("position", "device", "location").min(),
             )
         )

@@ -19,6 +19,7 @@ KINDS = (
     "user_features",
     "item_features",
     "behaviour",
+    "embed",
     "modalities",
     "sequences",
     "graph_edges",

@@ -10,6 +10,7 @@ from pipelines.errors import StageError
 from pipelines.graph import EVERYBODY
 from pipelines.sections import BASELINE
 from pipelines.stages.evaluate import champion_of
+from pipelines.stages.media import with_new_items
 from pipelines.stages.snapshot import micros
 from pipelines.stages.train import registry
 
@@ -84,7 +85,7 @@ def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
     for name in blended(context.project):
         champion = champion_of(context, found, name)
         if champion is not None:
-            models[name] = load_model(found.fetch(champion))
+            models[name] = with_new_items(context, load_model(found.fetch(champion)))
             versions[name] = champion.version
     if BASELINE not in models:
         raise StageError(
@@ -138,7 +139,7 @@ def _histories(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from training.snapshot import Histories
+    from training.snapshot import EVENT_TYPES, Histories, Marks
     from training.topk import ItemLists
 
     end = context.interval.end
@@ -152,6 +153,10 @@ def _histories(
     time_T = pc.list_flatten(sequences["timestamps"]).cast(pa.int64()).to_numpy()
     strength_T = pc.list_flatten(sequences["strengths"]).to_numpy().astype(np.float32)
     known_T = pc.is_valid(code_T).to_numpy()
+    marks = Marks.unknown(len(known_T))
+    types = pc.index_in(pc.list_flatten(sequences["event_types"]), value_set=pa.array(EVENT_TYPES))
+    marks.types[:] = pc.fill_null(types, -1).to_numpy()
+    marks.watch_shares[:] = pc.list_flatten(sequences["watch_shares"]).to_numpy()
     counts = np.bincount(row_T[known_T], minlength=len(users))
     histories = Histories(
         user_ids=users.to_numpy(zero_copy_only=False).astype(str),
@@ -162,6 +167,7 @@ def _histories(
         strengths=strength_T[known_T],
         as_of=micros(end),
         positive_from=context.project.pipeline.features.label.threshold,
+        marks=marks[known_T],
     )
     # Histories are cut to a length; what was seen is not.
     events = context.arrow(

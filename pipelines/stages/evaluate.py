@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import StageError
 from pipelines.intervals import text
+from pipelines.model_options import load_model_file
 from pipelines.records import duration_text
+from pipelines.stages.media import with_new_items
 from pipelines.stages.snapshot import cuts, load_snapshot
 from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from training.evaluation import Evaluation
+    from training.evaluation import Evaluation, MetricRow
     from training.registry import Registry, Version
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -29,8 +31,9 @@ def run(context: StageContext) -> StageResult:
     """
     import pyarrow as pa
 
-    from training.evaluation import EmptyTestSetError, TestSet, evaluate, summarise
+    from training.evaluation import EmptyTestSetError, MetricRow, TestSet, evaluate, summarise
     from training.models import load_model
+    from training.reactions import ReactionSet, judge_reactions
 
     options = context.project.pipeline.evaluation
     snapshot = load_snapshot(context)
@@ -55,10 +58,12 @@ def run(context: StageContext) -> StageResult:
         raise StageError(
             "There is no model to judge: none was trained for this interval, and none is champion."
         )
+    reactions = ReactionSet.build(snapshot)
     per_user: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []
     for name, version, role in versions:
-        evaluation = evaluate(load_model(models.fetch(version)), test_set)
+        model = with_new_items(context, load_model(models.fetch(version)))
+        evaluation = evaluate(model, test_set)
         per_user.append(_per_user(context, name, version, role, evaluation))
         rows = summarise(
             evaluation,
@@ -66,6 +71,10 @@ def run(context: StageContext) -> StageResult:
             confidence=options.confidence,
             seed=context.step.options["seed"],
         )
+        rows += [
+            MetricRow(metric, "all", value, None, None, number)
+            for metric, (value, number) in judge_reactions(model, reactions).items()
+        ]
         metrics += [
             {
                 "run_id": context.run_id,
@@ -83,6 +92,7 @@ def run(context: StageContext) -> StageResult:
         }
         if role == CHALLENGER:
             models.log_metrics(version, overall)
+            models.describe(version, _card(context, name, version, rows))
         context.progress(
             f"{name:<12} version {version.version:<3} {role:<10} "
             f"ndcg@10 {overall.get('ndcg@10', float('nan')):.4f}"
@@ -121,6 +131,20 @@ def challenger_of(context: StageContext, models: Registry, name: str) -> Version
 def champion_of(context: StageContext, models: Registry, name: str) -> Version | None:
     """The champion as of this interval."""
     return models.champion_as_of(context.project.registered_name(name), context.interval.end)
+
+
+def _card(context: StageContext, name: str, version: Version, rows: list[MetricRow]) -> str:
+    from training.card import model_card
+
+    trained = context.history.last(f"train_{name}", context.interval)
+    return model_card(
+        f"{version.name} version {version.version}",
+        load_model_file(name, context.project.root).summary,
+        version.tags,
+        context.project.models[name],
+        trained.detail["fit"] if trained else {},
+        rows,
+    )
 
 
 def _per_user(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pipelines.context import StageContext, StageResult
+from pipelines.sections import Vector
+from pipelines.stages.media import COLUMN, items_with_vectors
 
 
 def run(context: StageContext) -> StageResult:
     """Replace the interval of ``item_modalities``."""
     from pipelines.stages.frames import known, write_feature_table
     from transforms.modalities import coverage, item_modalities
-    from transforms.schemas import EMBEDDING_WIDTHS
 
     vectors = context.project.pipeline.features.vectors
-    kinds = {column: getattr(vectors, column.partition("_")[0]) for column in EMBEDDING_WIDTHS}
+    kinds = {column: getattr(vectors, medium) for medium, column in COLUMN.items()}
+    items = known(context.read("items"), "items", context.interval)
     frame = item_modalities(
-        known(context.read("items"), "items", context.interval),
-        {column: kind.width or EMBEDDING_WIDTHS[column] for column, kind in kinds.items()},
+        items_with_vectors(context, items),
+        {column: _width(context, column, kind) for column, kind in kinds.items()},
         {column: kind.encoder for column, kind in kinds.items()},
     )
     written = write_feature_table(context, "item_modalities", frame, "items")
@@ -33,3 +35,16 @@ def run(context: StageContext) -> StageResult:
         rows_out=written.rows_out,
         detail={"coverage": shares},
     )
+
+
+def _width(context: StageContext, column: str, kind: Vector) -> int:
+    """What is declared; of vectors that the pipeline makes, what the encoder gives."""
+    from pyspark.sql import functions as F
+
+    from transforms.schemas import EMBEDDING_WIDTHS
+
+    if kind.width or not kind.of:
+        return kind.width or EMBEDDING_WIDTHS[column]
+    made = context.read("item_vectors").filter(F.col("encoder") == F.lit(kind.encoder))
+    first = made.select(F.size("vector")).first()
+    return int(first[0]) if first else 0

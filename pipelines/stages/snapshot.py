@@ -12,6 +12,7 @@ from pipelines.context import StageContext
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from training.content import ItemContent
     from training.snapshot import Snapshot
 
 _EXAMPLE_COLUMNS = (
@@ -22,6 +23,10 @@ _EXAMPLE_COLUMNS = (
     "strength",
     "label",
     "timestamp",
+    "watch_share",
+    "rating",
+    "device",
+    "location",
 )
 _ITEM_COLUMNS = ("item_id", "categories", "created_at")
 
@@ -42,7 +47,7 @@ def cuts(context: StageContext) -> Cuts:
     return Cuts(test_start - evaluation.valid, test_start, context.interval.end)
 
 
-def load_snapshot(context: StageContext) -> Snapshot:
+def load_snapshot(context: StageContext, content: ItemContent | None = None) -> Snapshot:
     """All that models learn from and are judged on, as of the interval's end."""
     from training.snapshot import Snapshot
 
@@ -56,6 +61,8 @@ def load_snapshot(context: StageContext) -> Snapshot:
         test_start=micros(at.test_start),
         end=micros(at.end),
         positive_from=context.project.pipeline.features.label.threshold,
+        rating_max=context.project.pipeline.features.label.rating_max,
+        content=content,
     )
 
 

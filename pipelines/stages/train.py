@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.context import StageContext, StageResult
 from pipelines.project import Project, commit
+from pipelines.stages.media import load_content
 from pipelines.stages.snapshot import load_snapshot
 
 if TYPE_CHECKING:
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
 
 def run(context: StageContext) -> StageResult:
     """Add one version to the registry, unless this very fit is there already."""
-    from training.models import MODELS
+    from training.models import MODELS, load_model
     from training.models.base import FitContext
 
     options = context.step.options
     name = context.project.registered_name(options["model"])
-    snapshot = load_snapshot(context)
     ray = context.project.pipeline.environment.ray
     work = work_folder(context)
-    model = MODELS[options["model"]].fit(
+    architecture = MODELS[options["model"]]
+    start = None
+    if options["config"].get("warm_start"):
+        start = registry(context.project).champion_as_of(name, context.interval.end)
+    content = load_content(context, work / "content") if architecture.reads_media else None
+    snapshot = load_snapshot(context, content)
+    model = architecture.fit(
         snapshot,
         options["config"],
         FitContext(
@@ -38,6 +44,7 @@ def run(context: StageContext) -> StageResult:
             cpus_per_worker=ray.cpus_per_worker,
             use_gpu=ray.gpu,
             ray_address=ray.address,
+            start_from=load_model(registry(context.project).fetch(start)) if start else None,
             progress=context.progress,
         ),
     )
@@ -56,6 +63,7 @@ def run(context: StageContext) -> StageResult:
             "seed": str(options["seed"]),
             "interval_end": context.interval.end_text,
             "model_type": options["model"],
+            **({"started_from": start.version} if start else {}),
         },
         params=options["config"],
         metrics=model.fit_facts,

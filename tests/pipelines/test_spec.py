@@ -142,7 +142,7 @@ def test_defaults_are_these():
             },
             "categories": {},
             "vectors": {
-                kind: {"width": None, "encoder": None} for kind in ("video", "audio", "text")
+                kind: {"width": None, "encoder": None, "of": []} for kind in ("video", "audio", "text")
             },
         },
         "models": {

@@ -297,5 +297,5 @@ def test_inputs_are_memory_mapped(
 
     monkeypatch.setattr(np, "load", spy)
     weights_of(planted, "transformer", debug_config("transformer"), context())
-    assert {"tokens", "window_start", "window_length", "valid.tokens"} <= set(seen)
+    assert {"tokens.items", "window.start", "shown.click", "valid.tokens.items"} <= set(seen)
     assert set(seen.values()) == {np.memmap}

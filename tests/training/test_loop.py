@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reaction_world import reaction_snapshot, task_data
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,7 +28,8 @@ from training.loop import (
     train,
 )
 from training.models.gnn import LightGCNConfig, LinkTask
-from training.models.transformer import NextItemTask, TransformerConfig
+from training.models.next_item import NextItemTask
+from training.models.transformer_network import TransformerConfig
 
 OPTIONS = LoopOptions(seed=1, epochs=6, patience=0, learning_rate=0.1, weight_decay=0.01)
 
@@ -196,18 +198,17 @@ def test_the_line_of_an_epoch(score: float | None, line: str):
     assert EpochReport(3, 20, 5.41, score, 4.1).line("gnn") == line
 
 
+SMALL = {
+    **dict.fromkeys(("dropout", "id_dropout", "modality_dropout", "context_dropout"), 0.0),
+    **{"width": 8, "max_length": 10, "batch_tokens": 60},
+}
+
+
 def next_item(**options: Any) -> NextItemTask:
-    rng = np.random.default_rng(0)
-    length = rng.integers(1, 9, size=20)
-    data = {
-        "num_items": np.array(30),
-        "tokens": rng.integers(30, size=200).astype(np.int32),
-        "window_start": rng.integers(0, 180, size=20),
-        "window_length": length,
-    }
+    """Nothing is hidden at random: that differs between workers, as dropout does."""
     torch.manual_seed(0)
-    config = TransformerConfig(width=8, max_length=10, dropout=0.0, batch_tokens=60, **options)
-    return NextItemTask(config, data, seed=3)
+    config = TransformerConfig(**SMALL, **options)
+    return NextItemTask(config, task_data(reaction_snapshot()), seed=3)
 
 
 def links(**options: Any) -> LinkTask:
@@ -255,50 +256,60 @@ def test_batches_are_a_function_of_seed_and_epoch(name: str):
 
 
 GLOO = """
-import sys
+import shutil, sys
 from pathlib import Path
-import numpy as np, torch, torch.distributed as dist
+import torch, torch.distributed as dist
+from reaction_world import reaction_snapshot, task_data
 from safetensors.torch import save_file
 from training.loop import LoopOptions, Shard, train
-from training.models.transformer import NextItemTask, TransformerConfig
-index, count, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+from training.models.next_item import NextItemTask
+from training.models.transformer_network import TransformerConfig
+index, count, folder, config, sharding = *map(int, sys.argv[1:3]), Path(sys.argv[3]), *sys.argv[4:]
 torch.set_num_threads(1)
 if count > 1:
-    store = f"file://{folder}/store"
+    store = f"file://{folder}/store-{sharding}"
     dist.init_process_group("gloo", init_method=store, rank=index, world_size=count)
-rng = np.random.default_rng(0)
-length = rng.integers(1, 9, size=20)
-start = np.cumsum(length) - length
-data = {
-    "num_items": np.array(30), "tokens": rng.integers(30, size=200).astype(np.int32),
-    "window_start": start, "window_length": length,
-    "valid.tokens": np.array([30, 1, 30, 2, 3, 30], np.int32),
-    "valid.tokens.offsets": np.array([0, 2, 5, 6]),
-    "valid.seen": np.array([1, 2, 3], np.int32), "valid.seen.offsets": np.array([0, 1, 3, 3]),
-    "valid.relevant": np.array([4, 5, 6], np.int32),
-    "valid.relevant.offsets": np.array([0, 1, 2, 3]),
-}
-torch.manual_seed(index)  # DistributedDataParallel must make the workers start alike
-config = TransformerConfig(width=8, max_length=10, dropout=0.0, batch_tokens=60)
-task = NextItemTask(config, data, 3)
-options = LoopOptions(3, 2, 0, 0.01, 0.0)
-trained = train(task, options, checkpoint=folder / f"c{count}", shard=Shard(index, count))
+# DistributedDataParallel must make the workers start alike; FSDP takes what each has.
+torch.manual_seed(index if sharding == "ddp" else 0)
+task = NextItemTask(TransformerConfig(**eval(config)), task_data(reaction_snapshot()), 3)
+options = LoopOptions(3, 2, 0, 0.01, 0.0, sharding=sharding)
+checkpoint = folder / f"checkpoint-{sharding}"
+def keep(report):
+    if report.epoch == 1:
+        shutil.copy(checkpoint, folder / f"half-{sharding}-{count}")
+trained = train(task, options, checkpoint=checkpoint, shard=Shard(index, count), on_epoch=keep)
 scores = {"score": torch.tensor([trained.state.best_score, trained.state.last_loss])}
 save_file(trained.weights | scores, folder / f"{count}-{index}")
 """  # fmt: skip
 
 
-@pytest.mark.slow
-def test_two_gloo_processes_learn_what_one_learns(tmp_path: Path):
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+def gloo(folder: Path, count: int, sharding: str) -> list[dict[str, Tensor]]:
+    """What each of some processes learns together."""
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
+    }
+    arguments = [str(count), str(folder), repr(SMALL), sharding]
     runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", GLOO, str(index), str(count), str(tmp_path)], env=environment
-        )
-        for index, count in ((0, 1), (0, 2), (1, 2))
+        subprocess.Popen([sys.executable, "-c", GLOO, str(index), *arguments], env=environment)
+        for index in range(count)
     ]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
-    alone, first, second = (load_file(tmp_path / name) for name in ("1-0", "2-0", "2-1"))
-    for name, value in alone.items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-4)
+    assert [run.wait(timeout=120) for run in runs] == [0] * count
+    return [load_file(folder / f"{count}-{index}") for index in range(count)]
+
+
+@pytest.mark.slow
+def test_processes_learn_what_one_learns_however_weights_are_held(tmp_path: Path):
+    """Two with all weights, two with a part each, and two that go on from what one began."""
+    (alone,) = gloo(tmp_path, 1, "ddp")
+    (tmp_path / "checkpoint-ddp").unlink()
+    whole = gloo(tmp_path, 2, "ddp")
+    parts = gloo(tmp_path, 2, "fsdp")
+    (tmp_path / "half-ddp-1").rename(tmp_path / "checkpoint-fsdp")
+    (tmp_path / "store-fsdp").unlink()
+    resumed = gloo(tmp_path, 2, "fsdp")
+    for first, second in (whole, parts, resumed):
+        for name, value in alone.items():
+            assert torch.equal(first[name], second[name])
+            torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-4)

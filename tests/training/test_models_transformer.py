@@ -11,7 +11,9 @@ import torch
 
 from training.loop import Shard
 from training.models import FitContext
+from training.models.next_item import NextItemTask, encode_last, training_arrays
 from training.models.sequences import (
+    Sequences,
     dense_mask,
     length_buckets,
     padded,
@@ -19,23 +21,28 @@ from training.models.sequences import (
     validation_arrays,
     windows_of,
 )
-from training.models.transformer import (
-    Encoder,
-    NextItemTask,
-    Transformer,
+from training.models.transformer import Transformer
+from training.models.transformer_network import (
+    Network,
+    Sizes,
     TransformerConfig,
-    encode_last,
     sampled_softmax,
 )
-from training.snapshot import Snapshot
+from training.snapshot import Marks, Snapshot
 
 Make = Callable[..., Snapshot]
 CONFIG = TransformerConfig(width=8, layers=2, heads=2, max_length=6, dropout=0.0)
 
 
-def encoder(num_items: int = 9) -> Encoder:
+def network(**sizes: Any) -> Network:
     torch.manual_seed(0)
-    return Encoder(CONFIG, num_items).eval()
+    return Network(CONFIG, Sizes(**{"items": 9, **sizes})).eval()
+
+
+def states(code_BL: torch.Tensor) -> torch.Tensor:
+    """States of plain histories, of which nothing but the items is known."""
+    one = network()
+    return one.history(one.items(None, {})[code_BL], {})
 
 
 def test_sequences_start_with_the_start_token_and_take_repeats_in_a_row_once(make_snapshot: Make):
@@ -46,13 +53,17 @@ def test_sequences_start_with_the_start_token_and_take_repeats_in_a_row_once(mak
         ]
     )
     histories = snapshot.histories(np.arange(3), snapshot.valid_start)
-    tokens, offsets = sequences_of(histories.positives(np.array(["x", "y"])))
-    assert [part.tolist() for part in np.split(tokens, offsets[1:-1])] == [
+    found = sequences_of(histories.positives(np.array(["x", "y"])))
+    assert [part.tolist() for part in np.split(found.items, found.offsets[1:-1])] == [
         [2, 0, 1, 0],
         [2, 0],
         [2],
     ]
-    assert offsets.tolist() == [0, 4, 6, 7]
+    assert found.offsets.tolist() == [0, 4, 6, 7]
+    hour = 3_600_000_000
+    assert (found.times[:6] // hour).tolist() == [1, 1, 3, 5, 1, 1]
+    assert (found.gaps // hour).tolist() == [0, 0, 2, 2, 0, 0, 0]
+    assert (found.ends[1:4] // hour).tolist() == [2, 3, 5]
 
 
 def test_windows_are_cut_from_the_end_and_hold_every_pair_once():
@@ -78,8 +89,8 @@ def test_buckets_hold_every_window_once_within_the_token_budget():
 
 
 def test_padding_is_on_the_right():
-    code_BL, real_BL = padded(np.array([5, 6, 7, 8, 9]), np.array([0, 3]), np.array([3, 2]))
-    assert code_BL.tolist() == [[5, 6, 7], [8, 9, 0]]
+    index_BL, real_BL = padded(np.array([0, 3]), np.array([3, 2]))
+    assert index_BL.tolist() == [[0, 1, 2], [3, 4, 3]]
     assert real_BL.tolist() == [[True, True, True], [True, True, False]]
 
 
@@ -105,14 +116,15 @@ def test_validation_users_have_something_new_to_find(make_snapshot: Make):
         ]
     )
     arrays = validation_arrays(snapshot, np.array(["x", "y", "z"]), seed=0)
-    assert {name: values.tolist() for name, values in arrays.items()} == {
+    expected = {
         "valid.seen": [0, 2],  # a impression counts as seen
         "valid.seen.offsets": [0, 2, 2],
         "valid.relevant": [1, 0],
         "valid.relevant.offsets": [0, 1, 2],
-        "valid.tokens": [3, 0, 3],
+        "valid.tokens.items": [3, 0, 3],
         "valid.tokens.offsets": [0, 2, 3],
     }
+    assert {name: arrays[name].tolist() for name in expected} == expected
 
 
 def test_at_most_a_sample_of_validation_users_is_judged(
@@ -123,38 +135,46 @@ def test_at_most_a_sample_of_validation_users_is_judged(
     arrays = validation_arrays(snapshot, np.array(["x"]), seed=3)
     assert len(arrays["valid.relevant.offsets"]) == 6
     again = validation_arrays(snapshot, np.array(["x"]), seed=3)
-    np.testing.assert_array_equal(arrays["valid.tokens"], again["valid.tokens"])
+    np.testing.assert_array_equal(arrays["valid.tokens.items"], again["valid.tokens.items"])
 
 
 def test_a_position_sees_itself_and_earlier_positions_only():
     code_BL = torch.tensor([[9, 1, 2, 3]])
-    before_BLD = encoder()(code_BL)
+    before_BLD = states(code_BL)
     for position in range(4):
         changed_BL = code_BL.clone()
         changed_BL[0, position] = 7
-        moved_L = (encoder()(changed_BL) - before_BLD).abs().amax(dim=2)[0] > 1e-6
+        moved_L = (states(changed_BL) - before_BLD).abs().amax(dim=2)[0] > 1e-6
         assert moved_L.tolist() == [place >= position for place in range(4)]
 
 
-def test_padding_and_company_do_not_change_a_state():
-    tokens = np.array([9, 1, 2, 9, 3, 4, 5, 6, 7, 8, 9])
-    begin, stop = np.array([0, 3, 10]), np.array([3, 10, 11])
+def sequences(items: list[int], offsets: list[int]) -> Sequences:
+    """Histories of which nothing but the items is known."""
+    no_time = np.zeros(len(items), np.int64)
+    marks = Marks.unknown(len(items))
+    return Sequences(np.array(offsets), np.array(items), no_time, no_time, no_time, marks)
+
+
+def last_states(found: Sequences) -> torch.Tensor:
+    one = network()
+    rows = np.arange(len(found.offsets) - 1)
     with torch.no_grad():
-        together_BD = encode_last(encoder(), tokens, begin, stop, 6)
-        for row, codes in enumerate(([9, 1, 2], [3, 4, 5, 6, 7, 8], [9])):
-            alone_D = encoder()(torch.tensor([codes]))[0, -1]
-            torch.testing.assert_close(together_BD[row], alone_D)
+        return encode_last(one, one.items(None, {}), found, rows, CONFIG)
+
+
+def test_padding_and_company_do_not_change_a_state():
+    together_BD = last_states(sequences([9, 1, 2, 9, 3, 4, 5, 6, 7, 8, 9], [0, 3, 10, 11]))
+    for row, codes in enumerate(([9, 1, 2], [3, 4, 5, 6, 7, 8], [9])):
+        torch.testing.assert_close(together_BD[row], states(torch.tensor([codes]))[0, -1])
 
 
 def test_scoring_in_small_blocks_gives_the_same_states(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(1)
-    tokens = rng.integers(9, size=200)
     cuts = np.sort(rng.choice(np.arange(1, 200), size=30, replace=False))
-    begin, stop = np.concatenate([[0], cuts]), np.concatenate([cuts, [200]])
-    with torch.no_grad():
-        whole_BD = encode_last(encoder(), tokens, begin, stop, 6)
-        monkeypatch.setattr("training.models.transformer._SCORE_TOKENS", 10)
-        torch.testing.assert_close(encode_last(encoder(), tokens, begin, stop, 6), whole_BD)
+    found = sequences(rng.integers(9, size=200).tolist(), [0, *cuts.tolist(), 200])
+    whole_BD = last_states(found)
+    monkeypatch.setattr("training.models.next_item._SCORE_TOKENS", 10)
+    torch.testing.assert_close(last_states(found), whole_BD)
 
 
 def losses(negatives: int, seed: int) -> tuple[torch.Tensor, ...]:
@@ -162,15 +182,16 @@ def losses(negatives: int, seed: int) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(5)
     hidden_TD = torch.randn(2, 4, generator=generator)
     item_MD = torch.randn(40, 4, generator=generator)
-    own_BL = torch.tensor([[0, 1, 2], [3, 40, 40]])
+    own_BM = torch.zeros(2, 40, dtype=torch.bool)
+    own_BM[0, :3] = own_BM[1, 3] = True
     loss_T = sampled_softmax(
         hidden_TD,
         torch.tensor([1, 3]),
         item_MD,
-        own_BL=own_BL,
+        drawn_n=torch.randperm(40, generator=torch.Generator().manual_seed(seed))[:negatives],
+        own_BN=own_BM,
         row_T=torch.tensor([0, 1]),
-        negatives=negatives,
-        seed=seed,
+        eligible_B=40 - own_BM.sum(1),
     )
     return loss_T, hidden_TD @ item_MD.T
 
@@ -199,10 +220,10 @@ def test_a_negative_is_never_an_item_of_the_own_window():
         torch.ones(1, 2),
         torch.tensor([0]),
         torch.ones(3, 2),
-        own_BL=torch.tensor([[0, 1, 2]]),
+        drawn_n=torch.arange(3),
+        own_BN=torch.ones(1, 3, dtype=torch.bool),
         row_T=torch.tensor([0]),
-        negatives=3,
-        seed=0,
+        eligible_B=torch.tensor([0]),
     )
     assert loss_T.tolist() == [0.0]
 
@@ -245,14 +266,11 @@ def test_early_stopping_keeps_the_best_epoch(
     assert scores.index(max(scores)) + 1 == facts["best_epoch"]
 
 
-def test_a_worker_without_rows_takes_part_with_zero():
-    data = {
-        "num_items": np.array(3),
-        "tokens": np.array([3, 0, 1], np.int32),
-        "window_start": np.array([0]),
-        "window_length": np.array([2]),
-    }
-    task = NextItemTask(CONFIG, data, seed=0)
+def test_a_worker_without_rows_takes_part_with_zero(make_snapshot: Make):
+    snapshot = make_snapshot([("a", "x", 1), ("a", "y", 2), ("a", "z", 3)])
+    data = training_arrays(snapshot, snapshot.catalogue, CONFIG.max_length)
+    data |= {name: np.array(0) for name in ("num_devices", "num_locations")}
+    task = NextItemTask(CONFIG, {**data, "num_items": np.array(3)}, seed=0)
     loss = task((np.array([0]), 0), Shard(1, 2))
     loss.backward()
     assert loss.item() == 0.0

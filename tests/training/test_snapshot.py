@@ -9,7 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.snapshot import UNKNOWN_TIME, Histories, Snapshot, SnapshotError, codes_in
+from training.snapshot import (
+    EVENT_TYPES,
+    UNKNOWN_TIME,
+    Histories,
+    Marks,
+    Snapshot,
+    SnapshotError,
+    codes_in,
+)
+from transforms import schemas
 
 HOUR = 3_600_000_000
 UTC = pa.timestamp("us", tz="UTC")
@@ -79,7 +88,10 @@ def test_from_tables_sorts_codes_and_keeps_only_what_is_known_before_the_end():
 def test_the_order_of_the_rows_does_not_matter():
     one, other = build(), build(examples=examples().take([4, 2, 0, 3, 1]))
     for field in dataclasses.fields(Snapshot):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, Marks):
+            mine, theirs = list(vars(mine).values()), list(vars(theirs).values())
+        np.testing.assert_equal(mine, theirs)
 
 
 def test_empty_tables_give_an_empty_snapshot():
@@ -212,3 +224,36 @@ def test_what_is_not_finite_reaches_no_tensor(column: str, values: list, found: 
         "finite numbers only: find the rows in that column and the rule `finite` that should have "
         "caught them."
     )
+
+
+def test_what_else_is_known_of_an_event():
+    table = examples(
+        event_type=["view", "rating", "follow", "blink", "like"],
+        watch_share=[0.5, None, np.nan, 1.0, 1.0],
+        rating=[None, 4.0, None, 9.0, None],
+        device=["tv", "unknown", "phone", None, "watch"],
+        location=pa.array([None] * 5, pa.string()),
+    )
+    snapshot = build(examples=table)
+    marks = snapshot.marks
+    assert marks is not None
+    # Events e1, e2, e4, e3; the last row is at the interval's end and known nowhere.
+    names = [*EVENT_TYPES, None]
+    assert [names[code] for code in marks.types] == ["rating", "follow", None, "view"]
+    np.testing.assert_equal(marks.watch_shares, np.array([np.nan, np.nan, 1.0, 0.5], np.float32))
+    np.testing.assert_equal(marks.ratings, np.array([0.8, np.nan, 1.0, np.nan], np.float32))
+    assert snapshot.device_names == ("phone", "tv")
+    assert marks.devices.tolist() == [-1, 0, -1, 1]
+    assert snapshot.location_names == ()
+    assert marks.locations.tolist() == [-1, -1, -1, -1]
+    history = snapshot.histories(np.array([1, 0]), 8 * HOUR)
+    assert history.marks is not None
+    assert [names[code] for code in history.marks.types] == [None, "view", "rating", "follow"]
+    likes = history.positives(np.array(["x", "z"]))
+    assert likes.marks is not None
+    assert [names[code] for code in likes.marks.types] == [None, "follow"]
+    assert [names[code] for code in history.batch(1, 2).marks.types] == ["rating", "follow"]
+
+
+def test_the_types_of_events_are_those_of_the_tables():
+    assert set(EVENT_TYPES) == set(schemas.EVENT_TYPES)

@@ -45,6 +45,6 @@ def test_widths_and_encoders_are_those_that_are_declared(table):
     widths = {"video_embedding": 128, "audio_embedding": 1024, "text_embedding": 768}
     found = item_modalities(table("items", items), widths, {"video_embedding": "clip@1"})
     assert [tuple(row) for row in found.orderBy("item_id").collect()] == [
-        ("both", "present", "missing", "present", "clip@1", None, None),
-        ("usual", "broken", "missing", "missing", None, None, None),
+        ("both", "present", "missing", "present", "clip@1", *[None] * 5),
+        ("usual", "broken", "missing", "missing", *[None] * 6),
     ]

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from training.content import ItemContent
 from training.models import files
 from training.snapshot import Histories, Snapshot, codes_in
 
@@ -35,6 +36,18 @@ class NothingToLearn(ValueError):  # noqa: N818 (a state of the data, named as u
 
 def no_progress(_line: str) -> None:
     """Drop progress lines."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """Where and when X items are shown; each part may be unknown."""
+
+    times: np.ndarray
+    """(X,) int64 microseconds since 1970, -1 unknown."""
+    devices: np.ndarray
+    """(X,) str, "unknown" where unknown."""
+    locations: np.ndarray
+    """(X,) str, "unknown" where unknown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +68,8 @@ class FitContext:
     """One GPU a worker and the nccl backend, in place of CPU and gloo."""
     ray_address: str | None = None
     """Address of a running Ray cluster; None starts one in this process when there is none."""
+    start_from: Model | None = None
+    """An earlier model to go on from, where the configuration asks for a warm start."""
     progress: Callable[[str], None] = no_progress
     """Called in this process with one printable line at a time."""
 
@@ -71,6 +86,8 @@ class Model(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
+    reads_media: ClassVar[bool] = False
+    """Whether `fit` makes use of `Snapshot.content`, and `with_items` of what it is given."""
     item_ids: np.ndarray
     config: Any
 
@@ -134,6 +151,29 @@ class Model(ABC):
             score_BM = self._score(histories.positives(self.item_ids))
             score_BN[:, known_N] = score_BM[:, code_N[known_N]]
         return score_BN
+
+    def with_items(self, content: ItemContent) -> Model:
+        """This model, knowing also those items that it can place by what their media say."""
+        del content
+        return self
+
+    def reactions(
+        self, histories: Histories, rows: np.ndarray, items: np.ndarray, moment: Moment
+    ) -> np.ndarray | None:
+        """What users would do with items shown to them; None from a model that cannot tell.
+
+        Args:
+            histories: B users over a catalogue of N items.
+            rows: (X,) which user.
+            items: (X,) codes into the catalogue.
+            moment: where and when each is shown.
+
+        Returns:
+            (X, 3) float32: chance of a click, watched share, rating as a share of the best; NaN
+            for items the model does not know.
+        """
+        del histories, rows, items, moment
+        return None
 
     def item_vectors(self) -> np.ndarray | None:
         """(M, D) float32 whose inner products measure likeness of items; None without them."""

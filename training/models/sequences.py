@@ -5,36 +5,110 @@ Shape legend: B users, L padded length, T tokens, M items the model knows, W win
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
 import numpy as np
 
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Histories, Marks, Snapshot, codes_in
+
+_OF_SEQUENCES = ("offsets", "items", "times", "gaps", "ends")
+_ALWAYS = np.iinfo(np.int64).min
 
 _VALIDATION_USERS = 2000
 """Early stopping looks at a seeded sample: the standard error of NDCG is then under 0.005."""
 
 
-def sequences_of(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
-    """A start token (code M) and the positives of each user, repeats in a row taken once.
+@dataclass(frozen=True)
+class Sequences:
+    """Token sequences as one CSR: each a start token (code M), then what a user liked, in order."""
 
-    Liking an item right after clicking it says nothing about what comes next.
+    offsets: np.ndarray
+    """(B+1,) int64; no sequence is empty."""
+    items: np.ndarray
+    """(T,) int32."""
+    times: np.ndarray
+    """(T,) int64 µs since 1970; a start token has that of the first like."""
+    gaps: np.ndarray
+    """(T,) int64 µs since the like before; 0 for the first."""
+    ends: np.ndarray
+    """(T,) int64 µs: when the last of its repeats happened."""
+    marks: Marks
+    """What else is known of the T tokens."""
+
+    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """All of it by name, for a worker."""
+        marks = {field.name: getattr(self.marks, field.name) for field in fields(self.marks)}
+        named = {name: getattr(self, name) for name in _OF_SEQUENCES} | marks
+        return {f"{prefix}.{name}": array for name, array in named.items()}
+
+    @classmethod
+    def of_arrays(cls, data: Mapping[str, np.ndarray], prefix: str) -> Self:
+        """The inverse of `arrays`."""
+        marks = Marks(*(data[f"{prefix}.{field.name}"] for field in fields(Marks)))
+        return cls(*(data[f"{prefix}.{name}"] for name in _OF_SEQUENCES), marks)
+
+
+def sequences_of(histories: Histories) -> Sequences:
+    """The token sequences of some users, repeats of an item in a row taken once.
+
+    Liking an item right after clicking it says nothing about what comes next. The repeats count
+    as one event at the time of the first, of the type of the strongest (of equals, the last),
+    with the largest share watched and the best rating.
 
     Args:
         histories: positives over the model's own vocabulary of M items.
-
-    Returns:
-        tokens (T,) int32 and offsets (B+1,) int64; no sequence is empty.
     """
-    row = histories.rows()
-    item = histories.items
+    row, item = histories.rows(), histories.items
+    marks = histories.marks or Marks.unknown(len(item))
     new = np.ones(len(item), dtype=bool)
     new[1:] = (item[1:] != item[:-1]) | (row[1:] != row[:-1])
+    first = new.nonzero()[0]
     length = np.bincount(row[new], minlength=len(histories)) + 1
     offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-    tokens = np.full(offsets[-1], len(histories.catalogue), dtype=np.int32)
-    is_item = np.ones(len(tokens), dtype=bool)
-    is_item[offsets[:-1]] = False
-    tokens[is_item] = item[new]
-    return tokens, offsets
+    # Where the likes stand among the tokens, and the start tokens between them.
+    place = np.arange(len(first)) + row[first] + 1
+    tokens = Marks.unknown(int(offsets[-1]))
+    items = np.full(offsets[-1], len(histories.catalogue), dtype=np.int32)
+    times = np.full(offsets[-1], histories.as_of, dtype=np.int64)
+    ends = np.full(offsets[-1], _ALWAYS, dtype=np.int64)
+    if len(first):
+        last_of_run = np.append(first[1:], len(item)) - 1
+        items[place] = item[first]
+        times[place] = histories.timestamps[first]
+        ends[place] = histories.timestamps[last_of_run]
+        has_likes = length > 1
+        times[offsets[:-1][has_likes]] = times[offsets[:-1][has_likes] + 1]
+        run = np.cumsum(new) - 1
+        strongest = np.lexsort((np.arange(len(item)), histories.strengths, run))
+        tokens.types[place] = marks.types[strongest[last_of_run]]
+        tokens.watch_shares[place] = np.fmax.reduceat(marks.watch_shares, first)
+        tokens.ratings[place] = np.fmax.reduceat(marks.ratings, first)
+        tokens.devices[place] = marks.devices[first]
+        tokens.locations[place] = marks.locations[first]
+    gaps = np.diff(times, prepend=times[:1])
+    gaps[offsets[:-1]] = 0
+    return Sequences(offsets, items, times, gaps, ends, tokens)
+
+
+def tokens_before(sequences: Sequences, users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The last token of a user whose like was over before a moment.
+
+    Args:
+        sequences: of all users.
+        users: (X,) rows of `sequences`.
+        times: (X,) microseconds.
+
+    Returns:
+        (X,) int64 places among the T tokens; that of the start token where nothing came before.
+    """
+    # One number for user and moment, so that one search finds all.
+    moments = np.unique(np.concatenate([sequences.ends, times]))
+    owner_T = np.repeat(np.arange(len(sequences.offsets) - 1), np.diff(sequences.offsets))
+    key_T = owner_T * len(moments) + np.searchsorted(moments, sequences.ends)
+    key_X = users * len(moments) + np.searchsorted(moments, times)
+    return np.searchsorted(key_T, key_X, side="left") - 1
 
 
 def windows_of(offsets: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,19 +156,16 @@ def length_buckets(
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
-def padded(
-    tokens: np.ndarray, start: np.ndarray, length: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Slices `tokens[start:start + length]` side by side, padded on the right with code 0.
+def padded(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tokens of slices `start:start + length` lie, side by side, padded on the right.
 
     Returns:
-        codes (B, L) int64 and real (B, L) bool with L the longest length.
+        index (B, L) int64, that of the slice's first token where there is none, and real (B, L)
+        bool, with L the longest length.
     """
     place_L = np.arange(int(length.max()))
     real_BL = place_L < length[:, None]
-    index_BL = np.where(real_BL, start[:, None] + place_L, start[:, None])
-    code_BL = np.where(real_BL, tokens[index_BL], 0).astype(np.int64)
-    return code_BL, real_BL
+    return np.where(real_BL, start[:, None] + place_L, start[:, None]), real_BL
 
 
 def dense_mask(
@@ -149,5 +220,4 @@ def validation_arrays(snapshot: Snapshot, item_ids: np.ndarray, seed: int) -> di
     """`validation_users` with the users' token sequences as of valid_start."""
     users, arrays = validation_users(snapshot, item_ids, seed)
     histories = snapshot.histories(users, snapshot.valid_start).positives(item_ids)
-    tokens, offsets = sequences_of(histories)
-    return {**arrays, "valid.tokens": tokens, "valid.tokens.offsets": offsets}
+    return arrays | sequences_of(histories).arrays("valid.tokens")

@@ -1,369 +1,226 @@
-"""Next-item transformer: a causal self-attention encoder of what a user liked, in order.
+"""The transformer as a model of the product: fitted, stored, asked.
 
-SASRec (Kang & McAuley 2018) with pre-norm blocks and cross-entropy in place of the original
-binary loss, which alone is worth most of the published gains (Klenitskiy & Vasilev 2023).
+What is learnt is in `transformer_network`, how in `next_item`. A sequence begins with a learned
+start token, so the first like is predicted too and an empty history has an encoding.
 
-A sequence begins with a learned start token, so the first item is predicted too and an empty
-history has an encoding. Sequences are padded on the right: causal attention keeps real tokens
-from seeing padding, and the loss only reads real tokens.
-
-Shape legend: B sequences, L positions, T real tokens of a batch, D model width, H heads,
-M items the model knows, n sampled negatives.
+Shape legend: B histories, D model width, N items of a catalogue, M items the model knows, X items
+shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from training.content import ItemContent
 from training.distributed import fit_network
-from training.loop import LoopOptions, Shard, Trainable, ndcg_sum
-from training.models.base import FitContext, Model, train_items
-from training.models.sequences import (
-    dense_mask,
-    length_buckets,
-    padded,
-    sequences_of,
-    validation_arrays,
-    windows_of,
+from training.models.base import FitContext, Model, ModelConfigError, Moment, train_items
+from training.models.next_item import (
+    content_blocks,
+    encode_last,
+    item_table,
+    media_arrays,
+    media_widths,
+    sizes_of,
+    training_arrays,
 )
-from training.snapshot import Histories, Snapshot
+from training.models.sequences import Sequences, sequences_of, validation_arrays
+from training.models.transformer_network import REACTIONS, Network, TransformerConfig
+from training.snapshot import Histories, Snapshot, codes_in
 
-_SCORE_TOKENS = 16_384
-"""Padded tokens encoded at once when scoring: bounds memory, not results."""
-_BUCKET_POOL = 64
-_VALIDATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """Options of the next-item transformer."""
-
-    width: int = 64
-    layers: int = 2
-    heads: int = 2
-    max_length: int = 50
-    dropout: float = 0.2
-    epochs: int = 20
-    patience: int = 3
-    batch_tokens: int = 4096
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    full_softmax_max_items: int = 10_000
-    negatives: int = 1024
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        for option in ("width", "layers", "heads", "max_length", "epochs", "batch_tokens"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} must be at least 1, but it is {getattr(self, option)}.")
-        if self.width % self.heads:
-            raise ValueError(
-                f"width must be a multiple of heads, but {self.width} is not one of {self.heads}."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), but it is {self.dropout}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, but it is {self.learning_rate}.")
-        for option in ("patience", "weight_decay", "full_softmax_max_items"):
-            if getattr(self, option) < 0:
-                raise ValueError(f"{option} must be at least 0, but it is {getattr(self, option)}.")
-        if self.negatives < 1:
-            raise ValueError(f"negatives must be at least 1, but it is {self.negatives}.")
-
-
-class Block(nn.Module):
-    """Pre-norm causal self-attention, then a two-layer perceptron, each with a residual."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
-        self.attention_norm = nn.LayerNorm(config.width)
-        self.query_key_value = nn.Linear(config.width, 3 * config.width)
-        self.attention_out = nn.Linear(config.width, config.width)
-        self.mlp_norm = nn.LayerNorm(config.width)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.width, 4 * config.width),
-            nn.GELU(),
-            nn.Linear(4 * config.width, config.width),
-        )
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D); position l sees positions <= l."""
-        B, L, D = x_BLD.shape
-        qkv = self.query_key_value(self.attention_norm(x_BLD))
-        q_BHLd, k_BHLd, v_BHLd = qkv.view(B, L, 3, self.heads, D // self.heads).permute(
-            2, 0, 3, 1, 4
-        )
-        dropout = self.dropout if self.training else 0.0
-        mixed_BHLd = F.scaled_dot_product_attention(
-            q_BHLd, k_BHLd, v_BHLd, is_causal=True, dropout_p=dropout
-        )
-        mixed_BLD = self.attention_out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
-        x_BLD = x_BLD + F.dropout(mixed_BLD, self.dropout, self.training)
-        return x_BLD + F.dropout(self.mlp(self.mlp_norm(x_BLD)), self.dropout, self.training)
-
-
-class Encoder(nn.Module):
-    """Item codes in, hidden states out; code M is the start token."""
-
-    def __init__(self, config: TransformerConfig, num_items: int) -> None:
-        super().__init__()
-        self.num_items, self.dropout = num_items, config.dropout
-        self.embedding = nn.Embedding(num_items + 1, config.width)
-        self.position = nn.Embedding(config.max_length, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-        # Logits start near 0: the states have length sqrt(D) after the last norm.
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.position.weight, std=0.02)
-        for block in self.blocks:
-            for linear in (block.attention_out, block.mlp[2]):
-                nn.init.normal_(linear.weight, std=0.02 / (2 * config.layers) ** 0.5)
-
-    @property
-    def item_MD(self) -> Tensor:  # noqa: N802 (arrays wear their shape)
-        """The output table is the input table without the start token."""
-        return self.embedding.weight[: self.num_items]
-
-    def forward(self, code_BL: Tensor) -> Tensor:
-        """(B, L) int64 -> (B, L, D)."""
-        x_BLD = self.embedding(code_BL) + self.position.weight[: code_BL.shape[1]]
-        x_BLD = F.dropout(x_BLD, self.dropout, self.training)
-        for block in self.blocks:
-            x_BLD = block(x_BLD)
-        return self.norm(x_BLD)
-
-
-class NextItemTask(Trainable):
-    """The encoder with its windows, its loss and its validation users."""
-
-    def __init__(
-        self, config: TransformerConfig, data: Mapping[str, np.ndarray], seed: int
-    ) -> None:
-        super().__init__()
-        self.config, self.data, self.seed = config, data, seed
-        self.encoder = Encoder(config, int(data["num_items"]))
-
-    def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
-        """Window numbers of each batch with the seed of its negatives."""
-        rng = np.random.default_rng([self.seed, epoch])
-        buckets = length_buckets(
-            self.data["window_length"], self.config.batch_tokens, _BUCKET_POOL, rng
-        )
-        return [(windows, int(rng.integers(2**62))) for windows in buckets]
-
-    def forward(self, batch: tuple[np.ndarray, int], shard: Shard) -> Tensor:
-        """Mean cross-entropy of the next item over the real tokens of the batch."""
-        windows, negatives_seed = batch
-        tokens = int(self.data["window_length"][windows].sum())
-        start = self.data["window_start"][windows[shard.index :: shard.count]]
-        length = self.data["window_length"][windows[shard.index :: shard.count]]
-        if not len(start):  # fewer rows than workers: take part in the sum with nothing
-            return sum(parameter.sum() for parameter in self.parameters()) * 0.0
-        device = self.encoder.embedding.weight.device
-        # A window of l pairs is l + 1 tokens: inputs without the last, targets without the first.
-        code_BL, real_BL = (
-            torch.from_numpy(array).to(device)
-            for array in padded(self.data["tokens"], start, length + 1)
-        )
-        hidden_TD = self.encoder(code_BL[:, :-1])[real_BL[:, 1:]]
-        target_T = code_BL[:, 1:][real_BL[:, 1:]]
-        if self.encoder.num_items <= self.config.full_softmax_max_items:
-            loss_T = F.cross_entropy(hidden_TD @ self.encoder.item_MD.T, target_T, reduction="none")
-        else:
-            loss_T = sampled_softmax(
-                hidden_TD,
-                target_T,
-                self.encoder.item_MD,
-                own_BL=torch.where(real_BL, code_BL, self.encoder.num_items),
-                row_T=real_BL[:, 1:].nonzero()[:, 0],
-                negatives=self.config.negatives,
-                seed=negatives_seed,
-            )
-        return loss_T.float().sum() / tokens
-
-    def validate(self, shard: Shard) -> tuple[float, int]:
-        """NDCG@10 of the items liked in the validation part, seen items left out."""
-        users = np.arange(len(self.data["valid.tokens.offsets"]) - 1)[shard.index :: shard.count]
-        device = self.encoder.embedding.weight.device
-        total = 0.0
-        for start in range(0, len(users), _VALIDATION_BATCH):
-            rows = users[start : start + _VALIDATION_BATCH]
-            state_BD = encode_last(
-                self.encoder,
-                self.data["valid.tokens"],
-                self.data["valid.tokens.offsets"][rows],
-                self.data["valid.tokens.offsets"][rows + 1],
-                self.config.max_length,
-            )
-            seen_BM, relevant_BM = (
-                torch.from_numpy(
-                    dense_mask(
-                        self.data[f"valid.{part}"],
-                        self.data[f"valid.{part}.offsets"],
-                        rows,
-                        self.encoder.num_items,
-                    )
-                ).to(device)
-                for part in ("seen", "relevant")
-            )
-            total += float(ndcg_sum(state_BD @ self.encoder.item_MD.T, seen_BM, relevant_BM))
-        return total, len(users)
-
-
-def build_task(
-    config: Mapping[str, Any], data: Mapping[str, np.ndarray], seed: int
-) -> tuple[NextItemTask, LoopOptions]:
-    """What a training worker builds from plain values."""
-    parsed = TransformerConfig(**config)
-    options = LoopOptions(
-        seed=seed,
-        epochs=parsed.epochs,
-        patience=parsed.patience,
-        learning_rate=parsed.learning_rate,
-        weight_decay=parsed.weight_decay,
-        precision=parsed.precision,
-    )
-    return NextItemTask(parsed, data, seed), options
-
-
-def sampled_softmax(
-    hidden_TD: Tensor,
-    target_T: Tensor,
-    item_MD: Tensor,
-    *,
-    own_BL: Tensor,
-    row_T: Tensor,
-    negatives: int,
-    seed: int,
-) -> Tensor:
-    """Cross-entropy against uniform negatives shared by the batch, with the logQ correction.
-
-    As in SASRec no negative is an item of the token's own window. With m eligible items in the
-    catalogue and n of them sampled, adding log(m / n) to each negative's logit makes
-    `exp(positive) + sum exp(negatives)` an unbiased estimate of the full softmax's denominator
-    over the eligible items (Bengio & Senecal 2008).
-
-    Args:
-        hidden_TD: (T, D) states.
-        target_T: (T,) the next items.
-        item_MD: (M, D) output table.
-        own_BL: (B, L) items of each window, M where there is none.
-        row_T: (T,) the window each token belongs to.
-        negatives: how many are drawn without replacement, at most M.
-        seed: of the draw, the same on every worker.
-
-    Returns:
-        (T,) losses.
-    """
-    M, device = len(item_MD), item_MD.device
-    generator = torch.Generator().manual_seed(seed)
-    drawn_n = torch.randperm(M, generator=generator)[:negatives].to(device)
-    own_BM = torch.zeros(len(own_BL), M + 1, dtype=torch.bool, device=device)
-    own_BM = own_BM.scatter_(1, own_BL, True)[:, :M]
-    taken_Bn = own_BM[:, drawn_n]
-    eligible_B = M - own_BM.sum(1)
-    sampled_B = (~taken_Bn).sum(1).clamp(min=1)
-    shift_Bn = torch.log(eligible_B / sampled_B)[:, None].masked_fill(taken_Bn, -torch.inf)
-    positive_T = (hidden_TD * item_MD[target_T]).sum(1).float()
-    negative_Tn = (hidden_TD @ item_MD[drawn_n].T).float() + shift_Bn[row_T]
-    logit_TN = torch.cat([positive_T[:, None], negative_Tn], 1)
-    return logit_TN.logsumexp(1) - positive_T
-
-
-def encode_last(
-    encoder: Encoder, tokens: np.ndarray, begin: np.ndarray, stop: np.ndarray, max_length: int
-) -> Tensor:
-    """(B, D) state after the last token of each sequence `tokens[begin:stop]`, none empty."""
-    length = np.minimum(stop - begin, max_length)
-    order = np.argsort(length, kind="stable")
-    weight = encoder.embedding.weight
-    state_BD = torch.empty(len(length), weight.shape[1], device=weight.device)
-    first = 0
-    while first < len(order):
-        # Ascending lengths: grow the block while rows x longest row stays within the budget.
-        size = np.arange(1, len(order) - first + 1) * length[order[first:]]
-        count = max(1, int(np.searchsorted(size, _SCORE_TOKENS, side="right")))
-        rows = order[first : first + count]
-        code_BL, _ = padded(tokens, stop[rows] - length[rows], length[rows])
-        hidden_BLD = encoder(torch.from_numpy(code_BL).to(weight.device))
-        last_B = torch.from_numpy(length[rows] - 1).to(weight.device)
-        state_BD[torch.from_numpy(rows).to(weight.device)] = hidden_BLD[
-            torch.arange(len(rows), device=weight.device), last_B
-        ].float()
-        first += count
-    return state_BD
+_SECOND = 1_000_000
+"""Microseconds."""
+_OF_SHAPE = ("encoder", "width", "layers", "heads", "item_layers", "max_length")
+"""Options that two models must share for one to go on from the other."""
 
 
 class Transformer(Model):
-    """Scores are inner products of the encoded history with the tied item embedding."""
+    """Scores are inner products of a user's state with the item vectors that it was made from."""
 
     name: ClassVar[str] = "transformer"
     config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
+    reads_media: ClassVar[bool] = True
 
     def __init__(
-        self, config: TransformerConfig, item_ids: np.ndarray, weights: dict[str, np.ndarray]
+        self,
+        config: TransformerConfig,
+        item_ids: np.ndarray,
+        weights: Mapping[str, np.ndarray],
+        table: np.ndarray,
+        places: Mapping[str, np.ndarray],
     ) -> None:
+        """A model from what was learnt.
+
+        Args:
+            config: its options.
+            item_ids: (M,) str, sorted.
+            weights: of the network, by name.
+            table: (M+1, D) vectors of the items and, last, of the start of a sequence.
+            places: names of the `devices` and `locations` it learnt, sorted.
+        """
         super().__init__(config, item_ids)
+        self.places, self.table = places, torch.from_numpy(np.array(table))
         with torch.device("meta"):  # no memory and no random numbers for weights that are given
-            self.encoder = Encoder(config, len(item_ids))
+            self.network = Network(config, sizes_of(weights))
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
-        self.encoder.load_state_dict(tensors, assign=True)
-        self.encoder.eval()
+        self.network.load_state_dict(tensors, assign=True)
+        self.network.eval()
 
     @classmethod
     def _fit(cls, snapshot: Snapshot, config: TransformerConfig, context: FitContext) -> Self:
         item_ids, _ = train_items(snapshot, snapshot.positives(None, snapshot.valid_start))
-        everyone = snapshot.histories(np.arange(len(snapshot.user_ids)), snapshot.valid_start)
-        tokens, offsets = sequences_of(everyone.positives(item_ids))
-        window_start, window_length = windows_of(offsets, config.max_length)
+        content = media_arrays(snapshot.content, item_ids)
         weights, facts = fit_network(
-            builder="training.models.transformer:build_task",
+            builder="training.models.next_item:build_task",
             name=cls.name,
             config=asdict(config),
             data={
                 "num_items": np.array(len(item_ids)),
-                "tokens": tokens,
-                "window_start": window_start,
-                "window_length": window_length,
+                "num_devices": np.array(len(snapshot.device_names)),
+                "num_locations": np.array(len(snapshot.location_names)),
+                **content,
+                **cls._start(snapshot, item_ids, config, context),
+                **training_arrays(snapshot, item_ids, config.max_length),
                 **validation_arrays(snapshot, item_ids, context.seed),
             },
             context=context,
         )
-        prefix = "encoder."
-        model = cls(
-            config, item_ids, {key.removeprefix(prefix): value for key, value in weights.items()}
-        )
+        places = {
+            "devices": np.array(snapshot.device_names, dtype=str),
+            "locations": np.array(snapshot.location_names, dtype=str),
+        }
+        weights = {name.removeprefix("network."): value for name, value in weights.items()}
+        model = cls(config, item_ids, weights, weights["items.embedding.weight"], places)
+        with torch.no_grad():
+            model.table = item_table(model.network, content)
         model.fit_facts = facts
         return model
 
+    @classmethod
+    def _start(
+        cls,
+        snapshot: Snapshot,
+        item_ids: np.ndarray,
+        config: TransformerConfig,
+        context: FitContext,
+    ) -> dict[str, np.ndarray]:
+        """The weights to go on from, rows by id, NaN where the earlier model has none."""
+        if not config.warm_start or not isinstance(context.start_from, Transformer):
+            return {}
+        before = context.start_from
+        if any(getattr(config, name) != getattr(before.config, name) for name in _OF_SHAPE):
+            context.progress(f"{cls.name} starts afresh: the earlier model has another shape")
+            return {}
+        new = {
+            "items.embedding": item_ids,
+            "context.device": np.array(snapshot.device_names, dtype=str),
+            "context.location": np.array(snapshot.location_names, dtype=str),
+        }
+        old = {
+            "items.embedding": before.item_ids,
+            "context.device": before.places["devices"],
+            "context.location": before.places["locations"],
+        }
+        weights = before._weights()
+        for name, ids in new.items():
+            if f"{name}.weight" in weights:
+                weights[f"{name}.weight"] = _rows_by_id(weights[f"{name}.weight"], old[name], ids)
+        known = int((codes_in(item_ids, before.item_ids) >= 0).sum())
+        context.progress(f"{cls.name} goes on from an earlier model: {known:,} items known to it")
+        return {f"start.{name}": value for name, value in weights.items()}
+
+    def with_items(self, content: ItemContent) -> Transformer:
+        """This model, knowing also the items that have media of the kinds that it learnt."""
+        unknown_N = codes_in(content.item_ids, self.item_ids) < 0
+        item_ids = content.item_ids[unknown_N & content.has_any()]
+        media = media_arrays(content, item_ids)
+        if not len(item_ids) or not self._can_read(media):
+            return self
+        with torch.no_grad():
+            new_ND = content_blocks(self.network, media, len(item_ids))
+        everything = np.concatenate([self.item_ids, item_ids])
+        order = np.argsort(everything, kind="stable")
+        rows_ND = torch.cat([self.table[:-1], new_ND])[torch.from_numpy(order)]
+        table = torch.cat([rows_ND, self.table[-1:]]).numpy()
+        return Transformer(self.config, everything[order], self._weights(), table, self.places)
+
     def _score(self, histories: Histories) -> np.ndarray:
-        return self._states(histories) @ self.item_vectors().T
+        return self._queries(histories) @ self.item_vectors().T
 
     def item_vectors(self) -> np.ndarray:
-        """(M, D): the tied embedding."""
-        return self.encoder.item_MD.detach().numpy()
+        """(M, D): what a state is compared with."""
+        return self.table[:-1].numpy()
 
     def user_vectors(self, histories: Histories) -> np.ndarray:
         """(B, D): the state after the last `max_length` positives; finite for no history."""
-        return self._states(histories.positives(self.item_ids))
+        return self._queries(histories.positives(self.item_ids))
 
-    def _states(self, histories: Histories) -> np.ndarray:
-        tokens, offsets = sequences_of(histories)
+    def reactions(
+        self, histories: Histories, rows: np.ndarray, items: np.ndarray, moment: Moment
+    ) -> np.ndarray | None:
+        """(X, 3): chance of a click, watched share, rating as a share of the best."""
+        if not self.network.sizes.reactions:
+            return None
+        own_N = codes_in(histories.catalogue, self.item_ids)
+        known = own_N[items] >= 0
+        answer_XR = np.full((len(rows), len(REACTIONS)), np.nan, np.float32)
         with torch.no_grad():
-            return encode_last(
-                self.encoder, tokens, offsets[:-1], offsets[1:], self.config.max_length
-            ).numpy()
+            state_BD = self._states(sequences_of(histories.positives(self.item_ids)))
+            query_XD = self.network.query(
+                state_BD[torch.from_numpy(rows[known])],
+                *self._place_codes(moment.devices[known], "devices"),
+                *self._place_codes(moment.locations[known], "locations"),
+                torch.from_numpy(moment.times[known] // _SECOND),
+            )
+            item_XD = self.table[torch.from_numpy(own_N[items[known]].astype(np.int64))]
+            answer_XR[known] = self.network.react(query_XD, item_XD).sigmoid().numpy()
+        return answer_XR
+
+    def _place_codes(self, names: np.ndarray, kind: str) -> tuple[Tensor]:
+        return (torch.from_numpy(codes_in(names, self.places[kind]).astype(np.int64)),)
+
+    def _queries(self, histories: Histories) -> np.ndarray:
+        """States at a moment and place that nobody knows yet, as lists are made in advance."""
+        with torch.no_grad():
+            state_BD = self._states(sequences_of(histories))
+            unknown_B = torch.full((len(state_BD),), -1)
+            return self.network.query(state_BD, unknown_B, unknown_B, unknown_B).numpy()
+
+    def _states(self, sequences: Sequences) -> Tensor:
+        return encode_last(
+            self.network, self.table, sequences, np.arange(len(sequences.offsets) - 1), self.config
+        )
+
+    def _can_read(self, media: Mapping[str, np.ndarray]) -> bool:
+        """Whether media are of the kinds and widths that were learnt.
+
+        Raises:
+            ModelConfigError: a medium has another width than it was learnt with.
+        """
+        learnt = dict(self.network.sizes.media)
+        for name, width in media_widths(media):
+            if learnt.get(name, width) != width:
+                raise ModelConfigError(
+                    f"{self.name} learnt {name} vectors of {learnt[name]} numbers, but these have "
+                    f"{width}. Vectors of another encoder mean something else: train it anew."
+                )
+        return bool(learnt)
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self.network.state_dict().items()}
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in self.encoder.state_dict().items()}
+        weights = {f"network.{name}": value for name, value in self._weights().items()}
+        # Without media the table is the embedding.
+        return weights | ({"table": self.table.numpy()} if self.network.sizes.media else {})
+
+    def _vocabularies(self) -> dict[str, np.ndarray]:
+        return dict(self.places)
 
     @classmethod
     def _restore(
@@ -372,4 +229,17 @@ class Transformer(Model):
         tensors: dict[str, np.ndarray],
         vocabularies: dict[str, np.ndarray],
     ) -> Self:
-        return cls(config, vocabularies["item_ids"], tensors)
+        weights = {
+            name.removeprefix("network."): value
+            for name, value in tensors.items()
+            if name.startswith("network.")
+        }
+        table = tensors.get("table", weights["items.embedding.weight"])
+        places = {kind: vocabularies[kind] for kind in ("devices", "locations")}
+        return cls(config, vocabularies["item_ids"], weights, table, places)
+
+
+def _rows_by_id(weight: np.ndarray, old_ids: np.ndarray, new_ids: np.ndarray) -> np.ndarray:
+    """Rows of a table in the order of other ids, NaN for new ones; its last row stays the last."""
+    place = np.append(codes_in(new_ids, old_ids), len(old_ids))
+    return np.where(place[:, None] >= 0, weight[place], np.nan).astype(weight.dtype)
