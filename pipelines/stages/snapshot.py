@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from training.content import ItemContent
     from training.snapshot import Snapshot
 
-_EXAMPLE_COLUMNS = (
+EXAMPLE_COLUMNS = (
     "event_id",
     "user_id",
     "item_id",
@@ -28,7 +28,7 @@ _EXAMPLE_COLUMNS = (
     "device",
     "location",
 )
-_ITEM_COLUMNS = ("item_id", "categories", "created_at")
+ITEM_COLUMNS = ("item_id", "categories", "created_at")
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def load_snapshot(context: StageContext, content: ItemContent | None = None) -> 
     at = cuts(context)
     end = context.interval.end
     return Snapshot.from_tables(
-        window_of_examples(context, _EXAMPLE_COLUMNS),
-        context.arrow("items", columns=_ITEM_COLUMNS),
+        window_of_examples(context, EXAMPLE_COLUMNS),
+        context.arrow("items", columns=ITEM_COLUMNS),
         context.arrow("graph_edges", interval_end=end),
         valid_start=micros(at.valid_start),
         test_start=micros(at.test_start),

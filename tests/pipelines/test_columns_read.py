@@ -12,8 +12,8 @@ STAGES = Path(__file__).parents[2] / "pipelines" / "stages"
 
 
 def test_a_snapshot_reads_declared_columns():
-    assert set(snapshot._EXAMPLE_COLUMNS) <= set(columns("examples"))
-    assert set(snapshot._ITEM_COLUMNS) <= set(columns("items"))
+    assert set(snapshot.EXAMPLE_COLUMNS) <= set(columns("examples"))
+    assert set(snapshot.ITEM_COLUMNS) <= set(columns("items"))
 
 
 def test_drift_leaves_out_declared_columns():

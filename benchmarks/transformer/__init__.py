@@ -1,0 +1,1 @@
+"""Figures of the transformer: quality, media, peers, the demo."""
