@@ -126,10 +126,11 @@ def _parsing() -> tuple[float, float]:
 
 
 def _ended(found: Airflow, number: int) -> bool:
-    states = list(found.runs("demo").values())
-    if "failed" in states:
-        raise RuntimeError(f"a run failed: {found.runs('demo')}")
-    return states.count("success") == number
+    # The scheduler's own run of an interval after the schedule's end is skipped, and a success too.
+    runs = {name: state for name, state in found.runs("demo").items() if "backfill" in name}
+    if "failed" in runs.values():
+        raise RuntimeError(f"a run failed: {runs}")
+    return list(runs.values()).count("success") == number
 
 
 def _idle(found: Airflow) -> dict[str, tuple[float, float]]:

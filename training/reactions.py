@@ -16,34 +16,34 @@ from training.snapshot import UNKNOWN_PLACE, Histories, Snapshot
 
 _PRIOR = 5.0
 """An item's mean is that of this many average answers and its own."""
-_BATCH = 65_536
+_BATCH = 4_096
+_SAMPLE = 20_000
+"""More than so many answers are not asked for: an AUC is then known to about 0.005."""
 
 
 @dataclass(frozen=True)
 class ReactionSet:
-    """What was first shown in the test part, with what the items were like before."""
+    """What was first shown in the test part, with what was known at that moment."""
 
     histories: Histories
-    """What the users did before the test."""
+    """What each user had done when the item was shown: X of them."""
     shown: Shown
-    rows: np.ndarray
-    """(X,) int64: which of the users."""
     moment: Moment
     item_means: dict[str, np.ndarray]
     """Answer -> (N,) float64: its mean for each item before the test, drawn to that of all."""
 
     @classmethod
     def build(cls, snapshot: Snapshot) -> ReactionSet:
-        """The set of a snapshot; it may be empty."""
+        """The set of a snapshot, a sample when it is large; it may be empty."""
         shown = shown_items(snapshot, snapshot.test_start, snapshot.end)
+        if len(shown) > _SAMPLE:
+            shown = shown[np.sort(np.random.default_rng(0).permutation(len(shown))[:_SAMPLE])]
         before = shown_items(snapshot, None, snapshot.test_start)
-        users, rows = np.unique(shown.users, return_inverse=True)
         devices = np.array([*snapshot.device_names, UNKNOWN_PLACE])
         locations = np.array([*snapshot.location_names, UNKNOWN_PLACE])
         return cls(
-            histories=snapshot.histories(users, snapshot.test_start),
+            histories=snapshot.histories(shown.users, shown.times),
             shown=shown,
-            rows=rows,
             moment=Moment(shown.times, devices[shown.devices], locations[shown.locations]),
             item_means={
                 name: _means(before.items, getattr(before, name), len(snapshot.catalogue))
@@ -63,12 +63,12 @@ def judge_reactions(model: Model, reactions: ReactionSet) -> dict[str, tuple[flo
     shown = reactions.shown
     answers = [
         model.reactions(
-            reactions.histories,
-            reactions.rows[part],
-            shown.items[part],
-            Moment(*(values[part] for values in vars(reactions.moment).values())),
+            reactions.histories.batch(start, start + _BATCH),
+            np.arange(len(shown.items[start : start + _BATCH])),
+            shown.items[start : start + _BATCH],
+            Moment(*(part[start : start + _BATCH] for part in vars(reactions.moment).values())),
         )
-        for part in np.array_split(np.arange(len(shown)), -(-len(shown) // _BATCH))
+        for start in range(0, len(shown), _BATCH)
     ]
     if not answers or answers[0] is None:
         return {}

@@ -298,19 +298,20 @@ class Snapshot:
         mask_E = (self.labels > 0.5) & (self.timestamps < stop)
         return mask_E if start is None else mask_E & (self.timestamps >= start)
 
-    def histories(self, users: np.ndarray, before: int) -> Histories:
+    def histories(self, users: np.ndarray, before: int | np.ndarray) -> Histories:
         """The events of some users strictly before a moment.
 
         Args:
             users: (B,) int codes into `user_ids`, in any order.
-            before: microseconds; nothing at or after it is looked at.
+            before: microseconds; nothing at or after it is looked at. One moment for all, or (B,).
         """
         users = np.asarray(users, dtype=np.int64)
         first = np.searchsorted(self.users, users, side="left")
-        last = np.searchsorted(self.users, users, side="right")
-        # A user's events are in time order, so those before the moment are a prefix: count them.
-        early = np.concatenate([[0], np.cumsum(self.timestamps < before, dtype=np.int64)])
-        counts = early[last] - early[first]
+        # Events are ordered by user and time: one rising number of both finds the end of each.
+        moments = np.unique(np.append(self.timestamps, before))
+        key_E = self.users * np.int64(len(moments)) + np.searchsorted(moments, self.timestamps)
+        counts = np.searchsorted(key_E, users * len(moments) + np.searchsorted(moments, before))
+        counts -= first
         offsets = np.concatenate([[0], np.cumsum(counts)])
         index = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], counts)
         return Histories(
@@ -320,7 +321,7 @@ class Snapshot:
             self.items[index],
             self.timestamps[index],
             self.strengths[index],
-            before,
+            int(np.max(before, initial=UNKNOWN_TIME)),
             self.positive_from,
             None if self.marks is None else self.marks[index],
         )

@@ -23,7 +23,7 @@ COLD_ITEMS = [f"i{number:02d}" for number in range(ITEMS - COLD, ITEMS)]
 
 @pytest.fixture(scope="module")
 def snapshot() -> Snapshot:
-    return reaction_snapshot()
+    return reaction_snapshot(users=120)
 
 
 @pytest.fixture(scope="module")

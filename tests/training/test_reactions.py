@@ -46,7 +46,9 @@ def test_who_knows_the_truth_is_right_and_items_means_are_not(monkeypatch: pytes
     monkeypatch.setattr("training.reactions._BATCH", 17)
     reactions = ReactionSet.build(reaction_snapshot())
     assert set(reactions.shown.items) == set(range(ITEMS - COLD, ITEMS))
-    assert (reactions.histories.timestamps < 96 * 3_600_000_000).all()
+    known = reactions.histories
+    assert (known.timestamps < reactions.shown.times[known.rows()]).all()
+    assert known.timestamps.max() > reactions.shown.times.min()  # not of the day before alone
     found = judge_reactions(Foretells(reactions), reactions)
     clicks, number = found["click_auc"]
     assert (clicks, number) == (1.0, len(reactions.shown))

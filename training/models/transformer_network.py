@@ -176,13 +176,15 @@ class ItemEncoder(nn.Module):
 
         Args:
             vectors: medium -> which items have it, (P,) int64 places among the N, and its vectors
-                (P, W).
+                (P, W); a medium may be left out.
             count: N.
         """
         K, D = self.medium.shape
         x_NKD = self.medium.new_zeros(count, K, D)
         there_NK = torch.zeros(count, K, dtype=torch.bool, device=x_NKD.device)
         for k, name in enumerate(self.media):
+            if name not in vectors:
+                continue
             place_P, vector_PW = vectors[name]
             # Encoders differ in scale, and some dimensions dwarf the others: the norm evens both.
             token_PD = self.project[name](F.layer_norm(vector_PW.float(), vector_PW.shape[1:]))
