@@ -181,6 +181,8 @@ def test_ray_workers_learn_what_this_process_learns(
         np.testing.assert_array_equal(one[key], value)
     # Two workers sum in another order: equal up to rounding, which few steps do not amplify much.
     few = debug_config(name) | {"epochs": 2}
+    if name == "transformer":  # what is hidden at random differs between workers, as dropout does
+        few |= dict.fromkeys(("context_dropout", "id_dropout", "modality_dropout"), 0.0)
     here = weights_of(planted, name, few, context())
     two = weights_of(planted, name, few, context(num_workers=2))
     for key, value in here.items():
