@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _WAIT_SECONDS = 600.0
 _SMALL_BYTES = 64 * 2**20
-_BATCH_ROWS = 1024
 """Smaller files are merged, up to this size."""
+_BATCH_ROWS = 1024
+"""Rows read at once of what is too wide to be held."""
 
 
 class Lake:

@@ -41,7 +41,9 @@ def items_with_vectors(context: StageContext, items: DataFrame) -> DataFrame:
 
     for medium, kind in encoded_media(context.project).items():
         column = COLUMN[medium]
-        made = context.read("item_vectors").select("digest", F.col("vector").alias(column))
+        # Two intervals at once may have made the same vector.
+        made = context.read("item_vectors").dropDuplicates(["digest"])
+        made = made.select("digest", F.col("vector").alias(column))
         names = asked(items, column, kind.of, str(kind.encoder)).select("item_id", "digest")
         of_item = names.join(made, "digest").withColumnRenamed("digest", f"{column}_digest")
         items = items.drop(column).join(of_item, "item_id", "left")
@@ -80,6 +82,8 @@ def load_content(
             table, key, vector = "item_vectors", "digest", "vector"
             names = states[f"{column}_digest"].combine_chunks()
         present = pc.equal(states[f"{column}_state"], "present").combine_chunks()
+        if not pc.any(present).as_py():  # nothing to read a whole table for
+            return
         names = pc.if_else(present, names, None)
         for batch in context.batches(table, [key, vector]):
             yield from _placed(names, batch[key], batch[vector])
