@@ -86,7 +86,12 @@ def load_content(
             return
         names = pc.if_else(present, names, None)
         for batch in context.batches(table, [key, vector]):
-            yield from _placed(names, batch[key], batch[vector])
+            row_of = pc.index_in(names, batch[key])
+            place = pc.indices_nonzero(pc.is_valid(row_of))
+            if len(place):
+                yield place.cast(pa.int64()), batch[vector].take(row_of.take(place))
+            # What is placed is not looked for again: a vector may be there twice.
+            names = pc.if_else(pc.is_valid(row_of), pa.scalar(None, names.type), names)
 
     return read_content(ids, {COLUMN[medium]: usable(medium) for medium in COLUMN}, folder)
 
@@ -99,16 +104,3 @@ def with_new_items(context: StageContext, model: Model) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as scratch:
         return model.with_items(load_content(context, Path(scratch), without=model.item_ids))
-
-
-def _placed(
-    names: pa.Array, keys: pa.Array, vectors: pa.Array
-) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Where the keys of some vectors stand among names, of which several may be the same."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    row_of = pc.index_in(names, keys)
-    place = pc.indices_nonzero(pc.is_valid(row_of))
-    if len(place):
-        yield place.cast(pa.int64()), vectors.take(row_of.take(place))
