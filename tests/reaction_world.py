@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import default_rng
 
 from training.content import ItemContent
-from training.models.next_item import media_arrays, training_arrays
-from training.models.sequences import validation_arrays
+from training.models.next_item_arrays import media_arrays, training_arrays
+from training.models.validation import validation_arrays
 from training.snapshot import EVENT_TYPES, Marks, Snapshot
 
 HOUR = 3_600_000_000

@@ -27,11 +27,11 @@ class PreprocessingError(ValueError):
 class Encoded:
     """R rows as arrays; M numbers and C categories."""
 
-    numbers_RM: np.ndarray  # noqa: N815
+    numbers_RM: np.ndarray
     """float32, mean 0 and deviation 1 over the training rows; 0 where missing."""
-    missing_RM: np.ndarray  # noqa: N815
+    missing_RM: np.ndarray
     """bool: whether a number was null or not finite."""
-    codes_RC: np.ndarray  # noqa: N815
+    codes_RC: np.ndarray
     """int32; `UNKNOWN`, or from 1 the place in the column's vocabulary."""
 
 
@@ -43,8 +43,8 @@ class Preprocessor:
     """M columns of numbers or truth values."""
     categories: tuple[str, ...]
     """C columns of texts."""
-    mean_M: np.ndarray  # noqa: N815
-    deviation_M: np.ndarray  # noqa: N815
+    mean_M: np.ndarray
+    deviation_M: np.ndarray
     """1 for a column that is constant or empty, so that it becomes 0 and never NaN."""
     vocabularies: tuple[tuple[str, ...], ...]
     """Of each category column, its texts in order."""

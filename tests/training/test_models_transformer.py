@@ -11,23 +11,12 @@ import torch
 
 from training.loop import Shard
 from training.models import FitContext
-from training.models.next_item import NextItemTask, encode_last, training_arrays
-from training.models.sequences import (
-    Sequences,
-    dense_mask,
-    length_buckets,
-    padded,
-    sequences_of,
-    validation_arrays,
-    windows_of,
-)
+from training.models.next_item import NextItemTask, encode_last
+from training.models.next_item_arrays import training_arrays
+from training.models.sequences import Sequences, length_buckets, padded, sequences_of, windows_of
 from training.models.transformer import Transformer
-from training.models.transformer_network import (
-    Network,
-    Sizes,
-    TransformerConfig,
-    sampled_softmax,
-)
+from training.models.transformer_network import Network, Sizes, TransformerConfig
+from training.models.validation import dense_mask, validation_arrays
 from training.snapshot import Marks, Snapshot
 
 Make = Callable[..., Snapshot]
@@ -130,7 +119,7 @@ def test_validation_users_have_something_new_to_find(make_snapshot: Make):
 def test_at_most_a_sample_of_validation_users_is_judged(
     make_snapshot: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("training.models.sequences._VALIDATION_USERS", 5)
+    monkeypatch.setattr("training.models.validation._VALIDATION_USERS", 5)
     snapshot = make_snapshot([("a", "x", 1), *[(f"u{n}", "x", 150) for n in range(20)]])
     arrays = validation_arrays(snapshot, np.array(["x"]), seed=3)
     assert len(arrays["valid.relevant.offsets"]) == 6
@@ -175,57 +164,6 @@ def test_scoring_in_small_blocks_gives_the_same_states(monkeypatch: pytest.Monke
     whole_BD = last_states(found)
     monkeypatch.setattr("training.models.next_item._SCORE_TOKENS", 10)
     torch.testing.assert_close(last_states(found), whole_BD)
-
-
-def losses(negatives: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """Loss of two tokens in windows {0, 1, 2} and {3}, of 40 items."""
-    generator = torch.Generator().manual_seed(5)
-    hidden_TD = torch.randn(2, 4, generator=generator)
-    item_MD = torch.randn(40, 4, generator=generator)
-    own_BM = torch.zeros(2, 40, dtype=torch.bool)
-    own_BM[0, :3] = own_BM[1, 3] = True
-    loss_T = sampled_softmax(
-        hidden_TD,
-        torch.tensor([1, 3]),
-        item_MD,
-        drawn_n=torch.randperm(40, generator=torch.Generator().manual_seed(seed))[:negatives],
-        own_BN=own_BM,
-        row_T=torch.tensor([0, 1]),
-        eligible_B=40 - own_BM.sum(1),
-    )
-    return loss_T, hidden_TD @ item_MD.T
-
-
-def test_the_sampled_softmax_over_all_items_is_the_softmax_over_the_eligible_ones():
-    loss_T, logit_TM = losses(negatives=40, seed=0)
-    own = ([0, 2], [])  # the other items of the windows
-    for token, target in enumerate((1, 3)):
-        kept_M = [item for item in range(40) if item not in own[token]]
-        expected = logit_TM[token, kept_M].logsumexp(0) - logit_TM[token, target]
-        torch.testing.assert_close(loss_T[token], expected)
-
-
-def test_the_sampled_partition_is_unbiased():
-    whole_T, logit_TM = losses(negatives=40, seed=0)
-    target_T = logit_TM[[0, 1], [1, 3]]
-    partition_T = torch.stack(
-        [(losses(negatives=10, seed=seed)[0] + target_T).exp() for seed in range(2000)]
-    ).mean(0)
-    torch.testing.assert_close(partition_T, (whole_T + target_T).exp(), rtol=0.03, atol=0.0)
-
-
-def test_a_negative_is_never_an_item_of_the_own_window():
-    # One item in all but the own window: with it masked the loss is that of a single class.
-    loss_T = sampled_softmax(
-        torch.ones(1, 2),
-        torch.tensor([0]),
-        torch.ones(3, 2),
-        drawn_n=torch.arange(3),
-        own_BN=torch.ones(1, 3, dtype=torch.bool),
-        row_T=torch.tensor([0]),
-        eligible_B=torch.tensor([0]),
-    )
-    assert loss_T.tolist() == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from training.models.transformer_network import (
     Network,
     Sizes,
     TransformerConfig,
+    attention,
     clock,
+    dropout,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "models"
@@ -43,6 +45,30 @@ def network(config: TransformerConfig = SMALL, sizes: Sizes = EVERYTHING) -> Net
     for parameter in one.parameters():  # far from where training begins, so that all parts count
         torch.nn.init.normal_(parameter, std=0.5)
     return one.eval()
+
+
+@pytest.mark.parametrize("all_at_once", [True, False])
+def test_attention_in_bfloat16_is_attention(all_at_once: bool):
+    generator = torch.Generator().manual_seed(0)
+    q_BHLd, k_BHLd, v_BHLd = torch.randn(3, 2, 2, 5, 8, generator=generator).bfloat16()
+    sees_BHLL = torch.rand(2, 1, 5, 5, generator=generator) < 0.5
+    sees_BHLL |= torch.eye(5, dtype=torch.bool)
+    sees = sees_BHLL if all_at_once else None
+    found = attention(q_BHLd, k_BHLd, v_BHLd, sees)
+    assert found.dtype == torch.bfloat16
+    expected = attention(q_BHLd.float(), k_BHLd.float(), v_BHLd.float(), sees)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.03)
+
+
+def test_dropout_hides_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    x = torch.full((200, 500), 3.0, requires_grad=True)
+    y = dropout(x, 0.2, training=True)
+    assert y.detach().unique().tolist() == [0.0, 3.75]
+    assert float(y.detach().mean()) == pytest.approx(3.0, rel=0.01)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach() / 3)
+    assert torch.equal(dropout(x, 0.2, training=False), x)
 
 
 def test_the_full_size_is_that_of_the_documents():

@@ -22,13 +22,11 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from training.distributed import fit_network
-from training.loop import LoopOptions, Shard, Trainable, ndcg_sum
+from training.loop import LoopOptions, Shard, Trainable
 from training.models.base import FitContext, Model, train_items
 from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
-from training.models.sequences import dense_mask, validation_users
+from training.models.validation import validation_ndcg, validation_users
 from training.snapshot import Histories, Snapshot, codes_in
-
-_VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -161,28 +159,13 @@ class LinkTask(Trainable):
         return -(F.logsigmoid(margin_Pn) * real_Pn).mean(1)
 
     def validate(self, shard: Shard) -> tuple[float, int]:
-        """NDCG@10 of the items liked in the validation part, seen items left out."""
+        """NDCG@10 of the validation users that have a node."""
         final_VD, _ = propagate(self.graph_VV, self.node_VD, self.config.layers)
         item_MD = ranking_items(final_VD[self.num_users :], self.config.loss)
-        rows = np.arange(len(self.data["valid.users"]))[shard.index :: shard.count]
-        total = 0.0
-        for start in range(0, len(rows), _VALIDATION_BATCH):
-            part = rows[start : start + _VALIDATION_BATCH]
-            user = torch.from_numpy(self.data["valid.users"][part].astype(np.int64))
-            seen_BM, relevant_BM = (
-                torch.from_numpy(
-                    dense_mask(
-                        self.data[f"valid.{kind}"],
-                        self.data[f"valid.{kind}.offsets"],
-                        part,
-                        self.num_items,
-                    )
-                ).to(final_VD.device)
-                for kind in ("seen", "relevant")
-            )
-            score_BM = final_VD[user.to(final_VD.device)] @ item_MD.T
-            total += float(ndcg_sum(score_BM, seen_BM, relevant_BM))
-        return total, len(rows)
+        user_B = torch.from_numpy(self.data["valid.users"].astype(np.int64)).to(final_VD.device)
+        return validation_ndcg(
+            self.data, lambda rows: final_VD[user_B[torch.from_numpy(rows)]], item_MD, shard
+        )
 
 
 def ranking_items(item_MD: Tensor, loss: str) -> Tensor:

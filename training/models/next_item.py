@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,35 +20,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.content import ItemContent
-from training.loop import LoopOptions, Shard, Trainable, ndcg_sum
-from training.models.sequences import (
-    Sequences,
-    dense_mask,
-    length_buckets,
-    padded,
-    sequences_of,
-    tokens_before,
-    windows_of,
+from training.loop import LoopOptions, Shard, Trainable
+from training.models.next_item_arrays import (
+    SECOND,
+    marks_of,
+    sizes_of_data,
+    tensor,
+    vectors_of,
 )
-from training.models.transformer_network import (
-    REACTIONS,
-    Network,
-    Sizes,
-    TransformerConfig,
-    sampled_softmax,
-)
-from training.shown import shown_items
-from training.snapshot import EVENT_TYPES, Snapshot, codes_in
+from training.models.sequences import Sequences, length_buckets, padded
+from training.models.softmax import catalogue_softmax, sampled_softmax
+from training.models.transformer_network import REACTIONS, Network, TransformerConfig
+from training.models.validation import validation_ndcg
 
 _SCORE_TOKENS = 16_384
 """Padded tokens encoded at once when scoring: bounds memory, not results."""
 _ITEM_BLOCK = 8_192
 """Items whose media are encoded at once without gradients."""
 _BUCKET_POOL = 64
-_VALIDATION_BATCH = 256
-_SECOND = 1_000_000
-_DAY = 86_400 * _SECOND
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Some windows, encoded, with what is asked of their states."""
+
+    state_BLD: Tensor
+    item_ND: Tensor
+    """Vectors of the items at hand, that of the start of a sequence last."""
+    input_BL: Tensor
+    """Places among the N."""
+    real_BL: Tensor
+    next_T: np.ndarray
+    """Which token comes next, of all."""
+    target_T: Tensor
+    """Its place among the N."""
+    drawn_n: Tensor
+    """Places of the negatives."""
+    shown_X: np.ndarray
+    """Which items were shown, of all that were."""
+    shown_row_X: Tensor
+    shown_column_X: Tensor
+    """At which state each was shown."""
+    shown_item_X: Tensor
+    """Its place among the N."""
+    hidden_B: Tensor
+    """Windows whose moments stay hidden."""
 
 
 class NextItemTask(Trainable):
@@ -60,6 +77,7 @@ class NextItemTask(Trainable):
         self.config, self.data, self.seed = config, data, seed
         self.tokens = Sequences.of_arrays(data, "tokens")
         self.num_items = int(data["num_items"])
+        self._whole = self.num_items <= config.full_softmax_max_items
         self.weights = {
             reaction: getattr(config, f"{reaction}_weight")
             for reaction in REACTIONS
@@ -108,105 +126,114 @@ class NextItemTask(Trainable):
         cross-entropies of what came of each item shown, where it is known.
         """
         windows, negatives_seed = batch
-        all_start, all_length = (
-            self.data["window.start"][windows],
-            self.data["window.length"][windows],
-        )
+        start, length = self.data["window.start"][windows], self.data["window.length"][windows]
+        everything, _, _ = self._shown(start, length)
+        answers = {
+            name: int(np.isfinite(self.data[f"shown.{name}"][everything]).sum())
+            for name in self.weights
+        }
         # With fewer rows than workers some take part with a row that counts nothing.
         mine = slice(shard.index, None, shard.count) if shard.index < len(windows) else slice(1)
         counts = float(shard.index < len(windows))
-        start, length = all_start[mine], all_length[mine]
+        read = self._read(start[mine], length[mine], self._drawn(negatives_seed))
+        losses = {"next_item": counts * self._next_item(read) / int(length.sum())}
+        if self.weights:
+            for name, loss in self._reactions(read).items():
+                losses[name] = counts * loss / max(1, answers[name])
+        return losses
+
+    def _read(self, start: np.ndarray, length: np.ndarray, drawn: np.ndarray) -> _Read:
+        """Encode some windows: of l pairs each, so l + 1 tokens, of which the last is no input."""
         device = self.network.items.embedding.weight.device
-        # A window of l pairs is l + 1 tokens: inputs without the last, targets without the first.
-        index_BL, real = padded(start, length)
+        index_BL, real_BL = padded(start, length)
         shown, shown_row, shown_column = self._shown(start, length)
-        drawn = self._drawn(negatives_seed)
-        item_BL, next_BL = self.tokens.items[index_BL], self.tokens.items[index_BL + real]
-        codes, own = self._at_hand(item_BL, next_BL[real], self.data["shown.item"][shown], drawn)
+        input_BL, target_T = self.tokens.items[index_BL], self.tokens.items[index_BL[real_BL] + 1]
+        codes, own = self._at_hand(input_BL, target_T, self.data["shown.item"][shown], drawn)
         item_ND = self.network.items(
             None if codes is None else tensor(codes, device), vectors_of(self.data, codes, device)
         )
-        input_BL = tensor(own(item_BL), device)
-        state_BLD = self.network.history(item_ND[input_BL], marks_of(self.tokens, index_BL, device))
-        hidden_B = torch.rand(len(start), device=device) < self.config.context_dropout
-        real_BL = tensor(real, device)
-        row_T = real_BL.nonzero()[:, 0]
-        index_T = index_BL[real] + 1
+        input_BL = tensor(own(input_BL), device)
+        return _Read(
+            state_BLD=self.network.history(
+                item_ND[input_BL], marks_of(self.tokens, index_BL, device)
+            ),
+            item_ND=item_ND,
+            input_BL=input_BL,
+            real_BL=tensor(real_BL, device),
+            next_T=index_BL[real_BL] + 1,
+            target_T=tensor(own(target_T), device),
+            drawn_n=tensor(own(drawn), device),
+            shown_X=shown,
+            shown_row_X=tensor(shown_row, device),
+            shown_column_X=tensor(shown_column, device),
+            shown_item_X=tensor(own(self.data["shown.item"][shown]), device),
+            hidden_B=torch.rand(len(start), device=device) < self.config.context_dropout,
+        )
+
+    def _next_item(self, read: _Read) -> Tensor:
+        """Sum of the cross-entropies of the next likes."""
+        row_T = read.real_BL.nonzero()[:, 0]
         query_TD = self.network.query(
-            state_BLD[real_BL],
+            read.state_BLD[read.real_BL],
             *self._moment(
-                self.tokens.marks.devices[index_T],
-                self.tokens.marks.locations[index_T],
-                self.tokens.times[index_T],
-                hidden_B[row_T],
+                self.tokens.marks.devices[read.next_T],
+                self.tokens.marks.locations[read.next_T],
+                self.tokens.times[read.next_T],
+                read.hidden_B[row_T],
             ),
         )
-        target_T = tensor(own(self.tokens.items[index_T]), device)
-        if codes is None:
-            loss_T = F.cross_entropy(query_TD @ item_ND[:-1].T, target_T, reduction="none")
-        else:
-            own_BN = torch.zeros(len(start), len(item_ND), dtype=torch.bool, device=device)
-            own_BN.scatter_(1, input_BL, True)
-            own_BN = own_BN.index_put((row_T, target_T), torch.tensor(True, device=device))[:, :-1]
-            loss_T = sampled_softmax(
-                query_TD,
-                target_T,
-                item_ND[:-1],
-                drawn_n=tensor(own(drawn), device),
-                own_BN=own_BN,
-                row_T=row_T,
-                eligible_B=self.num_items - own_BN.sum(1),
+        if self._whole:
+            return catalogue_softmax(query_TD, read.item_ND[:-1], read.target_T)
+        own_BN = torch.zeros(
+            len(read.input_BL), len(read.item_ND), dtype=torch.bool, device=query_TD.device
+        )
+        own_BN.scatter_(1, read.input_BL, True)
+        own_BN = own_BN.index_put(
+            (row_T, read.target_T), torch.tensor(True, device=query_TD.device)
+        )[:, :-1]
+        return sampled_softmax(
+            query_TD,
+            read.target_T,
+            read.item_ND[:-1],
+            drawn_n=read.drawn_n,
+            own_BN=own_BN,
+            row_T=row_T,
+            eligible_B=self.num_items - own_BN.sum(1),
+        ).sum()
+
+    def _reactions(self, read: _Read) -> dict[str, Tensor]:
+        """Sum of the cross-entropies of what came of the items shown, by reaction."""
+        shown = read.shown_X
+        query_XD = self.network.query(
+            read.state_BLD[read.shown_row_X, read.shown_column_X],
+            *self._moment(
+                self.data["shown.device"][shown],
+                self.data["shown.location"][shown],
+                self.data["shown.at"][shown],
+                read.hidden_B[read.shown_row_X],
+            ),
+        )
+        logit_XR = self.network.react(query_XD, read.item_ND[read.shown_item_X]).float()
+        losses = {}
+        for name in self.weights:
+            target_X = tensor(self.data[f"shown.{name}"][shown], logit_XR.device)
+            known_X = target_X.isfinite()
+            losses[name] = F.binary_cross_entropy_with_logits(
+                logit_XR[:, REACTIONS.index(name)][known_X], target_X[known_X], reduction="sum"
             )
-        losses = {"next_item": counts * loss_T.float().sum() / int(all_length.sum())}
-        if self.weights:
-            row_X = tensor(shown_row, device)
-            query_XD = self.network.query(
-                state_BLD[row_X, tensor(shown_column, device)],
-                *self._moment(
-                    self.data["shown.device"][shown],
-                    self.data["shown.location"][shown],
-                    self.data["shown.at"][shown],
-                    hidden_B[row_X],
-                ),
-            )
-            item_XD = item_ND[tensor(own(self.data["shown.item"][shown]), device)]
-            logit_XR = self.network.react(query_XD, item_XD).float()
-            everything, _, _ = self._shown(all_start, all_length)
-            for name in self.weights:
-                target_X = tensor(self.data[f"shown.{name}"][shown], device)
-                known_X = target_X.isfinite()
-                loss = F.binary_cross_entropy_with_logits(
-                    logit_XR[:, REACTIONS.index(name)][known_X], target_X[known_X], reduction="sum"
-                )
-                number = int(np.isfinite(self.data[f"shown.{name}"][everything]).sum())
-                losses[name] = counts * loss / max(1, number)
         return losses
 
     def validate(self, shard: Shard) -> tuple[float, int]:
-        """NDCG@10 of the items liked in the validation part, seen items left out."""
+        """NDCG@10 of the validation users, at a moment that nobody knows."""
         sequences = Sequences.of_arrays(self.data, "valid.tokens")
-        users = np.arange(len(sequences.offsets) - 1)[shard.index :: shard.count]
         table = item_table(self.network, self.data)
-        total = 0.0
-        for start in range(0, len(users), _VALIDATION_BATCH):
-            rows = users[start : start + _VALIDATION_BATCH]
+
+        def query(rows: np.ndarray) -> Tensor:
             state_BD = encode_last(self.network, table, sequences, rows, self.config)
             unknown_B = torch.full((len(rows),), -1, device=table.device)
-            query_BD = self.network.query(state_BD, unknown_B, unknown_B, unknown_B)
-            seen_BM, relevant_BM = (
-                tensor(
-                    dense_mask(
-                        self.data[f"valid.{part}"],
-                        self.data[f"valid.{part}.offsets"],
-                        rows,
-                        self.num_items,
-                    ),
-                    table.device,
-                )
-                for part in ("seen", "relevant")
-            )
-            total += float(ndcg_sum(query_BD @ table[:-1].T, seen_BM, relevant_BM))
-        return total, len(users)
+            return self.network.query(state_BD, unknown_B, unknown_B, unknown_B)
+
+        return validation_ndcg(self.data, query, table[:-1], shard)
 
     def _shown(self, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, ...]:
         """Items shown at the states of some windows: which, at which window, at which position."""
@@ -219,14 +246,14 @@ class NextItemTask(Trainable):
 
     def _drawn(self, seed: int) -> np.ndarray:
         """The batch's negatives, the same on every worker; none where all items are at hand."""
-        if self.num_items <= self.config.full_softmax_max_items:
+        if self._whole:
             return np.empty(0, np.int64)
         generator = torch.Generator().manual_seed(seed)
         return torch.randperm(self.num_items, generator=generator)[: self.config.negatives].numpy()
 
     def _at_hand(self, *codes: np.ndarray) -> tuple[np.ndarray | None, Any]:
         """The items a batch needs (None: all), and what finds their places; a start comes last."""
-        if self.num_items <= self.config.full_softmax_max_items:
+        if self._whole:
             return None, np.asarray
         needed = np.unique(np.concatenate([part.ravel() for part in codes]))
         needed = needed[needed < self.num_items].astype(np.int64)
@@ -236,7 +263,7 @@ class NextItemTask(Trainable):
         self, devices: np.ndarray, locations: np.ndarray, times: np.ndarray, hidden: Tensor
     ) -> tuple[Tensor, ...]:
         """Device, location and seconds, unknown where hidden."""
-        parts = (devices, locations, times // _SECOND)
+        parts = (devices, locations, times // SECOND)
         return tuple(tensor(part, hidden.device).long().masked_fill(hidden, -1) for part in parts)
 
 
@@ -255,61 +282,6 @@ def build_task(
         sharding=parsed.sharding,
     )
     return NextItemTask(parsed, data, seed), options
-
-
-def training_arrays(
-    snapshot: Snapshot, item_ids: np.ndarray, max_length: int
-) -> dict[str, np.ndarray]:
-    """Everybody's sequences with their windows, and what everybody was shown, by token."""
-    everyone = snapshot.histories(np.arange(len(snapshot.user_ids)), snapshot.valid_start)
-    sequences = sequences_of(everyone.positives(item_ids))
-    start, length = windows_of(sequences.offsets, max_length)
-    shown = shown_items(snapshot, None, snapshot.valid_start)
-    shown = shown[codes_in(snapshot.catalogue, item_ids)[shown.items] >= 0]
-    token_X = tokens_before(sequences, shown.users, shown.times)
-    order = np.argsort(token_X, kind="stable")
-    shown, token_X = shown[order], token_X[order]
-    arrays = {
-        "token": token_X,
-        "item": codes_in(snapshot.catalogue, item_ids)[shown.items],
-        "at": shown.times,
-        "device": shown.devices,
-        "location": shown.locations,
-        **{reaction: getattr(shown, reaction) for reaction in REACTIONS},
-    }
-    windows = {"window.start": start, "window.length": length}
-    named = {f"shown.{name}": array for name, array in arrays.items()}
-    return sequences.arrays("tokens") | windows | named
-
-
-def media_arrays(content: ItemContent | None, item_ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Vectors by medium, and the row of each item among them, -1 without one."""
-    arrays = {}
-    for name, _ in content.widths if content else ():
-        place_M = content.places(item_ids)
-        arrays[f"media.{name}.rows"] = np.where(place_M >= 0, content.rows[name][place_M], -1)
-        arrays[f"media.{name}.vectors"] = content.vectors[name]
-    return arrays
-
-
-def media_widths(data: Mapping[str, np.ndarray]) -> tuple[tuple[str, int], ...]:
-    """Name and vector width of each medium, by name."""
-    names = sorted(key.split(".")[1] for key in data if key.startswith("media.") and "rows" in key)
-    return tuple((name, data[f"media.{name}.vectors"].shape[1]) for name in names)
-
-
-def vectors_of(
-    data: Mapping[str, np.ndarray], codes: np.ndarray | None, device: torch.device
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Medium -> which of some items (None: all) have it, and its vectors, as the network reads."""
-    found = {}
-    for name, _ in media_widths(data):
-        rows = data[f"media.{name}.rows"]
-        rows = rows if codes is None else rows[codes]
-        place = (rows >= 0).nonzero()[0]
-        vectors = data[f"media.{name}.vectors"][rows[place]]
-        found[name] = (tensor(place, device), tensor(vectors, device))
-    return found
 
 
 def item_table(network: Network, data: Mapping[str, np.ndarray]) -> Tensor:
@@ -358,59 +330,3 @@ def encode_last(
         ].float()
         first += count
     return state_BD
-
-
-def marks_of(sequences: Sequences, index_BL: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-    """What the network reads of each token beside its item."""
-    return {
-        "type": tensor(sequences.marks.types[index_BL] + 1, device).long(),
-        "watch": tensor(sequences.marks.watch_shares[index_BL], device),
-        "at": tensor(sequences.times[index_BL] // _SECOND, device),
-        "gap": tensor(sequences.gaps[index_BL] // _SECOND, device),
-    }
-
-
-def sizes_of_data(data: Mapping[str, np.ndarray], *, reactions: bool) -> Sizes:
-    """What the training data decide of the network."""
-    liked = data["tokens.items"] < int(data["num_items"])
-    times, types = data["tokens.times"][liked], data["tokens.types"][liked]
-    return Sizes(
-        items=int(data["num_items"]),
-        event_types=len(EVENT_TYPES) + 1 if len(np.unique(types)) > 1 else 0,
-        watch=bool(np.isfinite(data["tokens.watch_shares"]).any()),
-        time=bool(len(times) and np.ptp(times) >= _DAY),
-        devices=int(data["num_devices"]),
-        locations=int(data["num_locations"]),
-        media=media_widths(data),
-        reactions=reactions,
-    )
-
-
-def sizes_of(weights: Mapping[str, np.ndarray]) -> Sizes:
-    """What the data had decided of a network, from its weights."""
-
-    def rows(name: str, extra: int = 0) -> int:
-        return len(weights[name]) - extra if name in weights else 0
-
-    project = "items.project."
-    media = {
-        name.removeprefix(project).removesuffix(".weight"): value.shape[1]
-        for name, value in weights.items()
-        if name.startswith(project) and name.endswith(".weight")
-    }
-    return Sizes(
-        items=rows("items.embedding.weight", 1),
-        event_types=rows("history.event_type.weight"),
-        watch="history.watch.weight" in weights,
-        time="history.clock.weight" in weights,
-        devices=rows("context.device.weight", 1),
-        locations=rows("context.location.weight", 1),
-        media=tuple(sorted(media.items())),
-        reactions="reactions.0.weight" in weights,
-    )
-
-
-def tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device, integers as torch wants them for looking up."""
-    found = torch.from_numpy(np.ascontiguousarray(array))
-    return found.to(device, torch.int64 if array.dtype.kind == "i" else found.dtype)

@@ -1,4 +1,4 @@
-"""Arrays for the neural models: token sequences, windows, length buckets, validation users.
+"""Arrays for the neural models: token sequences, windows, length buckets.
 
 Shape legend: B users, L padded length, T tokens, M items the model knows, W windows.
 """
@@ -11,13 +11,10 @@ from typing import Self
 
 import numpy as np
 
-from training.snapshot import Histories, Marks, Snapshot, codes_in
+from training.snapshot import Histories, Marks
 
 _OF_SEQUENCES = ("offsets", "items", "times", "gaps", "ends")
 _ALWAYS = np.iinfo(np.int64).min
-
-_VALIDATION_USERS = 2000
-"""Early stopping looks at a seeded sample: the standard error of NDCG is then under 0.005."""
 
 
 @dataclass(frozen=True)
@@ -166,58 +163,3 @@ def padded(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarra
     place_L = np.arange(int(length.max()))
     real_BL = place_L < length[:, None]
     return np.where(real_BL, start[:, None] + place_L, start[:, None]), real_BL
-
-
-def dense_mask(
-    items: np.ndarray, offsets: np.ndarray, rows: np.ndarray, num_items: int
-) -> np.ndarray:
-    """(B, M) bool: which items the CSR rows hold."""
-    mask_BM = np.zeros((len(rows), num_items), dtype=bool)
-    count = offsets[rows + 1] - offsets[rows]
-    row = np.repeat(np.arange(len(rows)), count)
-    before = np.cumsum(count) - count
-    index = np.repeat(offsets[rows] - before, count) + np.arange(len(row))
-    mask_BM[row, items[index]] = True
-    return mask_BM
-
-
-def validation_users(
-    snapshot: Snapshot, item_ids: np.ndarray, seed: int
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Users with something new to find in `[valid_start, test_start)`, and what it is.
-
-    Args:
-        snapshot: the data.
-        item_ids: (M,) str, the model's vocabulary.
-        seed: of the sample taken when there are very many users.
-
-    Returns:
-        Codes of the B users, and the CSRs `valid.seen` (items of any event before valid_start)
-        and `valid.relevant` (items liked in the validation part and not seen before).
-    """
-    own_N = codes_in(snapshot.catalogue, item_ids)
-    item_E = own_N[snapshot.items] if len(own_N) else np.empty(0, np.int32)
-    key_E = snapshot.users.astype(np.int64) * max(1, len(item_ids)) + item_E
-    seen = np.unique(key_E[(item_E >= 0) & (snapshot.timestamps < snapshot.valid_start)])
-    liked = snapshot.positives(snapshot.valid_start, snapshot.test_start) & (item_E >= 0)
-    relevant = np.setdiff1d(key_E[liked], seen)
-    users = np.unique(relevant // max(1, len(item_ids)))
-    if len(users) > _VALIDATION_USERS:
-        users = np.sort(np.random.default_rng(seed).permutation(users)[:_VALIDATION_USERS])
-    arrays = {}
-    for name, keys in (("seen", seen), ("relevant", relevant)):
-        owner, item = np.divmod(keys, max(1, len(item_ids)))
-        begin = np.searchsorted(owner, users, side="left")
-        count = np.searchsorted(owner, users, side="right") - begin
-        offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-        index = np.repeat(begin - offsets[:-1], count) + np.arange(offsets[-1])
-        arrays[f"valid.{name}"] = item[index].astype(np.int32)
-        arrays[f"valid.{name}.offsets"] = offsets
-    return users, arrays
-
-
-def validation_arrays(snapshot: Snapshot, item_ids: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """`validation_users` with the users' token sequences as of valid_start."""
-    users, arrays = validation_users(snapshot, item_ids, seed)
-    histories = snapshot.histories(users, snapshot.valid_start).positives(item_ids)
-    return arrays | sequences_of(histories).arrays("valid.tokens")

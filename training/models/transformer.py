@@ -20,21 +20,19 @@ from torch import Tensor
 from training.content import ItemContent
 from training.distributed import fit_network
 from training.models.base import FitContext, Model, ModelConfigError, Moment, train_items
-from training.models.next_item import (
-    content_blocks,
-    encode_last,
-    item_table,
+from training.models.next_item import content_blocks, encode_last, item_table
+from training.models.next_item_arrays import (
+    SECOND,
     media_arrays,
     media_widths,
     sizes_of,
     training_arrays,
 )
-from training.models.sequences import Sequences, sequences_of, validation_arrays
+from training.models.sequences import Sequences, sequences_of
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig
+from training.models.validation import validation_arrays
 from training.snapshot import Histories, Snapshot, codes_in
 
-_SECOND = 1_000_000
-"""Microseconds."""
 _OF_SHAPE = ("encoder", "width", "layers", "heads", "item_layers", "max_length")
 """Options that two models must share for one to go on from the other."""
 
@@ -175,7 +173,7 @@ class Transformer(Model):
                 state_BD[torch.from_numpy(rows[known])],
                 *self._place_codes(moment.devices[known], "devices"),
                 *self._place_codes(moment.locations[known], "locations"),
-                torch.from_numpy(moment.times[known] // _SECOND),
+                torch.from_numpy(moment.times[known] // SECOND),
             )
             item_XD = self.table[torch.from_numpy(own_N[items[known]].astype(np.int64))]
             answer_XR[known] = self.network.react(query_XD, item_XD).sigmoid().numpy()

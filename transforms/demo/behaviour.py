@@ -8,7 +8,6 @@ it. Nor does a user's day depend on other users, so blocks can be simulated in a
 Users are counted within their block. Shapes: V users, N items, M niches, F follow edges,
 S sessions, B impressions, E events.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import timedelta

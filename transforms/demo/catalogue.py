@@ -6,7 +6,6 @@ memory.
 Shapes: N items, W items of one block, K topics, D vector width, R rank of the latent space behind
 the vectors.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from collections.abc import Iterator
 from copy import deepcopy

@@ -4,7 +4,6 @@ Users are counted within one block of the population (`UserBlock`). Shapes: V us
 A authors, K topics, M niches, F follow edges, S sessions, B impressions, P impressions still to
 fill, C candidates for one impression.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import timedelta

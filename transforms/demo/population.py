@@ -7,7 +7,6 @@ so the memory that a world needs does not grow with all its tastes and edges.
 Shapes: U users, V users of one block, K topics, M niches (`NICHES_PER_TOPIC` consecutive ones per
 topic), G communities, A authors, F follow edges.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from copy import deepcopy
 from dataclasses import dataclass

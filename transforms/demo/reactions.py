@@ -6,7 +6,6 @@ view, each at its own moment, and the next impression of the session after them.
 
 Shapes: B impressions, E events.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass, fields
 from typing import Final, Self

@@ -2,7 +2,6 @@
 
 Shapes: G groups, M members over all groups, B draws.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from typing import Self

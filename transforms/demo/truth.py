@@ -2,7 +2,6 @@
 
 Shapes: U users, N items, K topics, M niches (consecutive ones belong to one topic), Q asked users.
 """
-# ruff: noqa: N815 - array fields wear their shape as a suffix
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,0 +1,134 @@
+"""What the transformer learns from and reads, as plain arrays for a worker, and as tensors.
+
+Shape legend: B sequences, L positions, N items, M items the model knows, P items with a medium,
+X items shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.content import ItemContent
+from training.models.sequences import Sequences, sequences_of, tokens_before, windows_of
+from training.models.transformer_network import REACTIONS, Sizes
+from training.shown import shown_items
+from training.snapshot import EVENT_TYPES, Snapshot, codes_in
+
+SECOND = 1_000_000
+"""Microseconds."""
+_DAY = 86_400 * SECOND
+
+
+def training_arrays(
+    snapshot: Snapshot, item_ids: np.ndarray, max_length: int
+) -> dict[str, np.ndarray]:
+    """Everybody's sequences with their windows, and what everybody was shown, by token."""
+    everyone = snapshot.histories(np.arange(len(snapshot.user_ids)), snapshot.valid_start)
+    sequences = sequences_of(everyone.positives(item_ids))
+    start, length = windows_of(sequences.offsets, max_length)
+    shown = shown_items(snapshot, None, snapshot.valid_start)
+    shown = shown[codes_in(snapshot.catalogue, item_ids)[shown.items] >= 0]
+    token_X = tokens_before(sequences, shown.users, shown.times)
+    order = np.argsort(token_X, kind="stable")
+    shown, token_X = shown[order], token_X[order]
+    arrays = {
+        "token": token_X,
+        "item": codes_in(snapshot.catalogue, item_ids)[shown.items],
+        "at": shown.times,
+        "device": shown.devices,
+        "location": shown.locations,
+        **{reaction: getattr(shown, reaction) for reaction in REACTIONS},
+    }
+    windows = {"window.start": start, "window.length": length}
+    named = {f"shown.{name}": array for name, array in arrays.items()}
+    return sequences.arrays("tokens") | windows | named
+
+
+def media_arrays(content: ItemContent | None, item_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Vectors by medium, and the row of each item among them, -1 without one."""
+    arrays = {}
+    for name, _ in content.widths if content else ():
+        place_M = content.places(item_ids)
+        arrays[f"media.{name}.rows"] = np.where(place_M >= 0, content.rows[name][place_M], -1)
+        arrays[f"media.{name}.vectors"] = content.vectors[name]
+    return arrays
+
+
+def media_widths(data: Mapping[str, np.ndarray]) -> tuple[tuple[str, int], ...]:
+    """Name and vector width of each medium, by name."""
+    names = sorted(key.split(".")[1] for key in data if key.startswith("media.") and "rows" in key)
+    return tuple((name, data[f"media.{name}.vectors"].shape[1]) for name in names)
+
+
+def vectors_of(
+    data: Mapping[str, np.ndarray], codes: np.ndarray | None, device: torch.device
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Medium -> which of some items (None: all) have it, and its vectors, as the network reads."""
+    found = {}
+    for name, _ in media_widths(data):
+        rows = data[f"media.{name}.rows"]
+        rows = rows if codes is None else rows[codes]
+        place = (rows >= 0).nonzero()[0]
+        vectors = data[f"media.{name}.vectors"][rows[place]]
+        found[name] = (tensor(place, device), tensor(vectors, device))
+    return found
+
+
+def marks_of(sequences: Sequences, index_BL: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    """What the network reads of each token beside its item."""
+    return {
+        "type": tensor(sequences.marks.types[index_BL] + 1, device).long(),
+        "watch": tensor(sequences.marks.watch_shares[index_BL], device),
+        "at": tensor(sequences.times[index_BL] // SECOND, device),
+        "gap": tensor(sequences.gaps[index_BL] // SECOND, device),
+    }
+
+
+def sizes_of_data(data: Mapping[str, np.ndarray], *, reactions: bool) -> Sizes:
+    """What the training data decide of the network."""
+    liked = data["tokens.items"] < int(data["num_items"])
+    times, types = data["tokens.times"][liked], data["tokens.types"][liked]
+    return Sizes(
+        items=int(data["num_items"]),
+        event_types=len(EVENT_TYPES) + 1 if len(np.unique(types)) > 1 else 0,
+        watch=bool(np.isfinite(data["tokens.watch_shares"]).any()),
+        time=bool(len(times) and np.ptp(times) >= _DAY),
+        devices=int(data["num_devices"]),
+        locations=int(data["num_locations"]),
+        media=media_widths(data),
+        reactions=reactions,
+    )
+
+
+def sizes_of(weights: Mapping[str, np.ndarray]) -> Sizes:
+    """What the data had decided of a network, from its weights."""
+
+    def rows(name: str, extra: int = 0) -> int:
+        return len(weights[name]) - extra if name in weights else 0
+
+    project = "items.project."
+    media = {
+        name.removeprefix(project).removesuffix(".weight"): value.shape[1]
+        for name, value in weights.items()
+        if name.startswith(project) and name.endswith(".weight")
+    }
+    return Sizes(
+        items=rows("items.embedding.weight", 1),
+        event_types=rows("history.event_type.weight"),
+        watch="history.watch.weight" in weights,
+        time="history.clock.weight" in weights,
+        devices=rows("context.device.weight", 1),
+        locations=rows("context.location.weight", 1),
+        media=tuple(sorted(media.items())),
+        reactions="reactions.0.weight" in weights,
+    )
+
+
+def tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device, integers as torch wants them for looking up."""
+    found = torch.from_numpy(np.ascontiguousarray(array))
+    return found.to(device, torch.int64 if array.dtype.kind == "i" else found.dtype)
