@@ -160,7 +160,8 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _option(text: str) -> tuple[str, Any]:
+def option(text: str) -> tuple[str, Any]:
+    """OPTION=VALUE, the value as in YAML."""
     name, _, value = text.partition("=")
     return name, yaml.safe_load(value)
 
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of ml-1m")
     parser.add_argument(
-        "--set", nargs="+", type=_option, default=[], metavar="OPTION=VALUE", help="of the model"
+        "--set", nargs="+", type=option, default=[], metavar="OPTION=VALUE", help="of the model"
     )
     parser.add_argument("--text", action="store_true", help="read titles, genres and plots too")
     parser.add_argument("--cold", type=float, default=0.0, help="share of items out of training")

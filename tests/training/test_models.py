@@ -238,7 +238,7 @@ def test_vectors_reproduce_the_scores_and_similar_items_are_of_a_group(
     item_MD = model.item_vectors()
     if item_MD is None:
         assert model.user_vectors(everyone) is None
-        assert name in {"popularity", "item_knn"}
+        assert name in {"popularity", "item_knn", "spectral"}
         return
     user_UD = model.user_vectors(everyone)
     assert item_MD.shape == (len(model.item_ids), model.config.width)

@@ -6,12 +6,32 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.models.softmax import catalogue_softmax, sampled_softmax
+from training.models.softmax import sampled_softmax, softmax_loss
 
 
+def by_the_book(
+    query_TD: torch.Tensor,
+    item_ND: torch.Tensor,
+    target_T: torch.Tensor,
+    shift_N: torch.Tensor | None = None,
+    hidden_2H: torch.Tensor | None = None,
+) -> torch.Tensor:
+    logit_TN = query_TD @ item_ND.T
+    other_TN = F.one_hot(target_T, len(item_ND)) == 0
+    if shift_N is not None:
+        logit_TN = logit_TN + shift_N * other_TN
+    if hidden_2H is not None:
+        hidden_TN = torch.zeros_like(other_TN)
+        hidden_TN[hidden_2H[0], hidden_2H[1]] = True
+        logit_TN = logit_TN.masked_fill(hidden_TN, -torch.inf)
+    return F.cross_entropy(logit_TN, target_T, reduction="sum")
+
+
+@pytest.mark.parametrize("shifted", [False, True], ids=["", "shifted"])
+@pytest.mark.parametrize("hidden", [False, True], ids=["", "hidden"])
 @pytest.mark.parametrize("tokens", [0, 1, 5, 6, 23])
-def test_the_catalogue_softmax_is_the_cross_entropy_in_chunks(
-    tokens: int, monkeypatch: pytest.MonkeyPatch
+def test_the_loss_and_its_gradients_are_those_of_the_textbook_in_chunks(
+    tokens: int, hidden: bool, shifted: bool, monkeypatch: pytest.MonkeyPatch
 ):
     items = 7
     monkeypatch.setattr("training.models.softmax._LOGITS_IN_CACHE", 5 * items)  # 5 tokens at once
@@ -19,13 +39,17 @@ def test_the_catalogue_softmax_is_the_cross_entropy_in_chunks(
     query_TD = torch.randn(tokens, 4, generator=generator) * 20  # also where exp overflows
     item_ND = torch.randn(items, 4, generator=generator) * 20
     target_T = torch.randint(items, (tokens,), generator=generator)
+    options = {}
+    if shifted:
+        options["shift_N"] = torch.randn(items, generator=generator) * 5
+    if hidden:
+        other_TN = F.one_hot(target_T, items) == 0
+        chosen_TN = other_TN & (torch.rand(tokens, items, generator=generator) < 0.3)
+        options["hidden_2H"] = chosen_TN.nonzero().T.contiguous()
     found = []
-    for loss in (
-        catalogue_softmax,
-        lambda q, i, t: F.cross_entropy(q @ i.T, t, reduction="sum"),
-    ):
+    for loss in (softmax_loss, by_the_book):
         query, item = query_TD.clone().requires_grad_(), item_ND.clone().requires_grad_()
-        total = loss(query, item, target_T)
+        total = loss(query, item, target_T, **options)
         (3 * total).backward()
         found.append([total.detach(), query.grad, item.grad])
     torch.testing.assert_close(*found)
@@ -37,7 +61,7 @@ def test_under_autocast_it_multiplies_in_bfloat16_and_sums_in_float32():
     item_ND = torch.randn(50, 16, generator=generator, requires_grad=True)
     target_T = torch.randint(50, (300,), generator=generator)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = catalogue_softmax(query_TD, item_ND, target_T)
+        total = softmax_loss(query_TD, item_ND, target_T)
     total.backward()
     assert total.dtype == query_TD.grad.dtype == item_ND.grad.dtype == torch.float32
     rounded = query_TD.detach().bfloat16().float() @ item_ND.detach().bfloat16().float().T

@@ -25,6 +25,7 @@ from training.distributed import fit_network
 from training.loop import LoopOptions, Shard, Trainable
 from training.models.base import FitContext, Model, train_items
 from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
+from training.models.softmax import softmax_loss
 from training.models.validation import validation_ndcg, validation_users
 from training.snapshot import Histories, Snapshot, codes_in
 
@@ -104,13 +105,15 @@ class LinkTask(Trainable):
         mine = slice(shard.index, None, shard.count)
         final_VD, _ = propagate(self.graph_VV, self.node_VD, self.config.layers)
         if self.config.loss == "softmax":
-            loss_P = self._softmax(final_VD, user_P[mine], item_P[mine], np.unique(item_P), edges)
+            total = self._softmax(
+                final_VD, user_P[mine], item_P[mine], np.unique(item_P), len(edges)
+            )
         else:
             negative_Pn = sample_negatives(
                 self.liked_UM, user_P, self.config.negatives, np.random.default_rng(seed)
             )
-            loss_P = self._bpr(final_VD, user_P[mine], item_P[mine], negative_Pn[mine])
-        return loss_P.float().sum() / len(edges)
+            total = self._bpr(final_VD, user_P[mine], item_P[mine], negative_Pn[mine])
+        return total / len(edges)
 
     def _softmax(
         self,
@@ -118,9 +121,9 @@ class LinkTask(Trainable):
         user_P: np.ndarray,
         item_P: np.ndarray,
         item_I: np.ndarray,
-        edges: np.ndarray,
+        pairs: int,
     ) -> Tensor:
-        """(P,) softmax of cosines over the distinct items of the batch, with logQ correction.
+        """Sum of the softmaxes of cosines over the distinct items of the batch, logQ-corrected.
 
         An item is in a batch of b pairs with probability q = 1 - (1 - share)^b; a logit lowered
         by log q stands for the 1 / q batches the item is missing from. The user's other liked
@@ -129,22 +132,25 @@ class LinkTask(Trainable):
         device = final_VD.device
         user_PD = F.normalize(final_VD[torch.from_numpy(user_P).to(device)], dim=1)
         item_ID = F.normalize(final_VD[torch.from_numpy(item_I + self.num_users).to(device)], dim=1)
-        column_P = np.searchsorted(item_I, item_P)
-        taken_PI = self.liked_UM[user_P][:, item_I].toarray() > 0
-        row_P = np.arange(len(user_P))
-        taken_PI[row_P, column_P] = False
-        q_I = -np.expm1(len(edges) * np.log1p(-np.minimum(self.share_M[item_I], 0.999999)))
-        shift_PI = np.tile(-np.log(q_I).astype(np.float32), (len(user_P), 1))
-        shift_PI[row_P, column_P] = 0.0  # the pair's own item is there for certain
-        shift_PI[taken_PI] = -np.inf
-        logit_PI = (user_PD @ item_ID.T).float() / self.config.temperature
-        logit_PI = logit_PI + torch.from_numpy(shift_PI).to(device)
-        return F.cross_entropy(logit_PI, torch.from_numpy(column_P).to(device), reduction="none")
+        column_M = np.full(self.num_items, -1)
+        column_M[item_I] = np.arange(len(item_I))
+        column_P = column_M[item_P]
+        row_H, liked_H = _rows_of(self.liked_UM, user_P)
+        column_H = column_M[liked_H]
+        other_H = (column_H >= 0) & (column_H != column_P[row_H])
+        q_I = -np.expm1(pairs * np.log1p(-np.minimum(self.share_M[item_I], 0.999999)))
+        return softmax_loss(
+            user_PD / self.config.temperature,
+            item_ID,
+            torch.from_numpy(column_P).to(device),
+            shift_N=torch.from_numpy(-np.log(q_I).astype(np.float32)).to(device),
+            hidden_2H=torch.from_numpy(np.stack([row_H[other_H], column_H[other_H]])).to(device),
+        )
 
     def _bpr(
         self, final_VD: Tensor, user_P: np.ndarray, item_P: np.ndarray, negative_Pn: np.ndarray
     ) -> Tensor:
-        """(P,) mean over the negatives of -log sigmoid(positive - negative) (Rendle et al. 2009).
+        """Sum of mean -log sigmoid(positive - negative) over the negatives (Rendle et al. 2009).
 
         A pair whose user liked every item has no negative (-1) and no loss.
         """
@@ -156,7 +162,7 @@ class LinkTask(Trainable):
         margin_Pn = (user_PD * positive_PD).sum(1, keepdim=True) - torch.einsum(
             "pd,pnd->pn", user_PD, final_VD[negative]
         )
-        return -(F.logsigmoid(margin_Pn) * real_Pn).mean(1)
+        return -(F.logsigmoid(margin_Pn) * real_Pn).float().mean(1).sum()
 
     def validate(self, shard: Shard) -> tuple[float, int]:
         """NDCG@10 of the validation users that have a node."""
@@ -330,6 +336,15 @@ class LightGCN(Model):
         vocabularies: dict[str, np.ndarray],
     ) -> Self:
         return cls(config, vocabularies["item_ids"], vocabularies["user_ids"], tensors)
+
+
+def _rows_of(matrix: sparse.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of some rows, one row after the other: the row's place among them, and the column."""
+    begin, number = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
+    place = np.repeat(np.arange(len(rows)), number)
+    before = np.cumsum(number) - number
+    index = np.repeat(begin - before, number) + np.arange(len(place))
+    return place, matrix.indices[index].astype(np.int64)
 
 
 def _only_known(

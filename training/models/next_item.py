@@ -29,7 +29,7 @@ from training.models.next_item_arrays import (
     vectors_of,
 )
 from training.models.sequences import Sequences, length_buckets, padded
-from training.models.softmax import catalogue_softmax, sampled_softmax
+from training.models.softmax import sampled_softmax, softmax_loss
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig
 from training.models.validation import validation_ndcg
 
@@ -183,7 +183,7 @@ class NextItemTask(Trainable):
             ),
         )
         if self._whole:
-            return catalogue_softmax(query_TD, read.item_ND[:-1], read.target_T)
+            return softmax_loss(query_TD, read.item_ND[:-1], read.target_T)
         own_BN = torch.zeros(
             len(read.input_BL), len(read.item_ND), dtype=torch.bool, device=query_TD.device
         )

@@ -14,17 +14,16 @@ _LOGITS_IN_CACHE, _LOGITS = 2**20, 2**27
 """Logits at once: on a CPU as many as its cache holds, elsewhere what a GPU hardly notices."""
 
 
-class CatalogueSoftmax(torch.autograd.Function):
-    """Sum of the cross-entropies of the next items over the whole catalogue.
-
-    Some tokens at a time, their gradient at once while their logits are in the cache: the logits of
-    a whole batch would be the largest array of a step, and be written and read many times (cut
-    cross-entropy, Wijmans et al. 2025). In bfloat16 under autocast, softmax and sums in float32.
-    """
-
+class _Softmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query_TD: Tensor, item_ND: Tensor, target_T: Tensor) -> Tensor:
-        """(T, D) states, (N, D) vectors of all items, (T,) int64 places of the next ones -> ()."""
+    def forward(
+        ctx: Any,
+        query_TD: Tensor,
+        item_ND: Tensor,
+        target_T: Tensor,
+        shift_N: Tensor | None,
+        hidden_2H: Tensor | None,
+    ) -> Tensor:
         kind, N = query_TD.device.type, len(item_ND)
         # Autocast does not reach products into buffers.
         autocast = torch.is_autocast_enabled(kind)
@@ -33,35 +32,71 @@ class CatalogueSoftmax(torch.autograd.Function):
         chunk = max(1, (_LOGITS_IN_CACHE if kind == "cpu" else _LOGITS) // N)
         loss = torch.zeros((), device=query_TD.device)
         q_grad_TD, i_grad_ND = torch.empty_like(q_TD), torch.zeros_like(item_ND)
-        product_ND, logit_CN = torch.empty_like(i_ND), q_TD.new_empty(min(chunk, len(q_TD)), N)
-        chance_CN = torch.empty_like(logit_CN, dtype=torch.float32)
+        product_ND, rounded_CN = torch.empty_like(i_ND), q_TD.new_empty(min(chunk, len(q_TD)), N)
+        logit_CN = torch.empty_like(rounded_CN, dtype=torch.float32)
         for start in range(0, len(q_TD), chunk):
             q_cD, target_c1 = q_TD[start : start + chunk], target_T[start : start + chunk, None]
-            logit_cN, chance_cN = logit_CN[: len(q_cD)], chance_CN[: len(q_cD)]
-            torch.mm(q_cD, i_ND.T, out=logit_cN)
-            highest_c1 = logit_cN.amax(1, keepdim=True).float()
-            chance_cN.copy_(logit_cN).sub_(highest_c1).exp_()
+            rounded_cN, logit_cN = rounded_CN[: len(q_cD)], logit_CN[: len(q_cD)]
+            logit_cN.copy_(torch.mm(q_cD, i_ND.T, out=rounded_cN))
+            own_c1 = logit_cN.gather(1, target_c1)
+            if shift_N is not None:
+                logit_cN.add_(shift_N).scatter_(1, target_c1, own_c1)
+            if hidden_2H is not None:
+                row_H, item_H = _of_rows(hidden_2H, start, start + len(q_cD))
+                logit_cN[row_H, item_H] = -torch.inf
+            highest_c1 = logit_cN.amax(1, keepdim=True)
+            chance_cN = logit_cN.sub_(highest_c1).exp_()
             total_c1 = chance_cN.sum(1, keepdim=True)
-            loss += (total_c1.log() + highest_c1 - logit_cN.gather(1, target_c1)).sum()
+            loss += (total_c1.log() + highest_c1 - own_c1).sum()
             # The gradient of a logit is its chance, less one for the target.
             chance_cN.div_(total_c1).scatter_add_(1, target_c1, -torch.ones_like(total_c1))
-            logit_cN.copy_(chance_cN)
-            torch.mm(logit_cN, i_ND, out=q_grad_TD[start : start + chunk])
-            i_grad_ND += torch.mm(logit_cN.T, q_cD, out=product_ND)
+            rounded_cN.copy_(chance_cN)
+            torch.mm(rounded_cN, i_ND, out=q_grad_TD[start : start + chunk])
+            i_grad_ND += torch.mm(rounded_cN.T, q_cD, out=product_ND)
         ctx.save_for_backward(q_grad_TD.to(query_TD.dtype), i_grad_ND)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The gradients of the sum, by that of what was made of it."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q_grad_TD, i_grad_ND = ctx.saved_tensors
-        return grad * q_grad_TD, grad * i_grad_ND, None
+        return grad * q_grad_TD, grad * i_grad_ND, None, None, None
 
 
-def catalogue_softmax(query_TD: Tensor, item_ND: Tensor, target_T: Tensor) -> Tensor:
-    """See `CatalogueSoftmax`."""
-    total: Tensor = CatalogueSoftmax.apply(query_TD, item_ND, target_T)
+def softmax_loss(
+    query_TD: Tensor,
+    item_ND: Tensor,
+    target_T: Tensor,
+    *,
+    shift_N: Tensor | None = None,
+    hidden_2H: Tensor | None = None,
+) -> Tensor:
+    """Sum of the cross-entropies of the next items among all items at hand.
+
+    Some tokens at a time, their gradient at once while their logits are in the cache: the logits of
+    a whole batch would be the largest array of a step, and be written and read many times (cut
+    cross-entropy, Wijmans et al. 2025). Under autocast products are in bfloat16, sums in float32.
+
+    Args:
+        query_TD: (T, D) states.
+        item_ND: (N, D) vectors of the items.
+        target_T: (T,) int64 places of the next ones among them.
+        shift_N: (N,) added to the logits of items that are not the target.
+        hidden_2H: (2, H) int64 places of tokens, ascending, and of items that are no alternatives
+            to their targets.
+
+    Returns:
+        () float32.
+    """
+    total: Tensor = _Softmax.apply(query_TD, item_ND, target_T, shift_N, hidden_2H)
     return total
+
+
+def _of_rows(pair_2H: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Those of some pairs whose first place is in a range, counted from its start."""
+    first, last = torch.searchsorted(
+        pair_2H[0], torch.tensor([start, stop], device=pair_2H.device)
+    ).tolist()
+    return pair_2H[0, first:last] - start, pair_2H[1, first:last]
 
 
 def sampled_softmax(

@@ -1,0 +1,1 @@
+"""Figures of the graph models: quality, peers, follows, media."""
