@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,60 +22,65 @@ from typing import Any
 import yaml
 
 from benchmarks.transformer.movielens import VALID, ranked, read_sequences
-from benchmarks.transformer.quality import CONFIG
+from benchmarks.transformer.quality import CONFIG, option
 from training.models.base import FitContext
 from training.models.transformer import Transformer
 
 PEER = "rectools[torch]==0.19.0"
+UV = shutil.which("uv") or ".cache/bootstrap/bin/uv"
 SHARED = ("width", "layers", "heads", "max_length", "dropout")
 
 
 def main() -> int:
-    """Runs both and prints when we reach what the peer ends with."""
+    """Runs both; prints each epoch of ours, and a table of both."""
     options = _parser().parse_args()
     config = yaml.safe_load(CONFIG.read_text())["sizes"]["small"] | {
         "max_length": 200,
         "patience": 0,
         "epochs": options.our_epochs,
+        "precision": "bfloat16",
+        **dict(options.set),
     }
     peer = _peer(options, config)
     best = max(peer, key=lambda line: float(line["NDCG@10"]))
-    print(f"the peer's best: {best}", flush=True)
     snapshot = read_sequences(options.data)
+    seconds, reached = 0.0, None
+
+    def follow(line: str) -> None:
+        nonlocal seconds, reached
+        print(line, flush=True)
+        found = re.search(r"ndcg@10 (\S+)  (\S+) s$", line)
+        if found:
+            seconds += float(found[2])
+            if reached is None and float(found[1]) >= best["NDCG@10"]:
+                reached = seconds
+
     with tempfile.TemporaryDirectory() as folder:
         context = FitContext(
-            options.seed, Path(folder), "ml-1m", cpus_per_worker=options.threads, progress=print
+            options.seed, Path(folder), "ml-1m", cpus_per_worker=options.threads, progress=follow
         )
         model = Transformer.fit(snapshot, config, context)
     ours = ranked(model, snapshot, VALID)
-    seconds = model.fit_facts["training_seconds"]
-    lengths = [len(row) for row in _rows(snapshot)]
-    tokens = sum(min(number, config["max_length"]) for number in lengths)
-    print(
-        f"ours: {ours} after {seconds:.0f} s of training; {sum(lengths):,} tokens an epoch, "
-        f"{sum(lengths) * model.fit_facts['epochs'] / seconds:,.0f} a second\n"
-        f"peer: {tokens:,} tokens an epoch, {best['tokens'] / best['seconds']:,.0f} a second\n"
-        f"time for the same quality: see the first of our epochs above with NDCG@10 of at least "
-        f"{best['NDCG@10']:.4f}, against {best['seconds']:.0f} s of the peer"
-    )
+    tokens = int((snapshot.timestamps < VALID).sum()) * model.fit_facts["epochs"]
+    print("| | epochs | NDCG@10 | HR@10 | seconds | tokens a second |\n| --- |" + " ---: |" * 5)
+    for name, epochs, found, took, read in (
+        (PEER, best["epoch"], best, best["seconds"], best["tokens"]),
+        ("Sextant", model.fit_facts["epochs"], ours, seconds, tokens),
+    ):
+        print(
+            f"| {name} | {epochs} | {found['NDCG@10']:.4f} | {found['HR@10']:.4f} | {took:.0f} | "
+            f"{read / took:,.0f} |"
+        )
+    when = "never" if reached is None else f"after {reached:.0f} s"
+    print(f"\nSextant reaches what the peer ends with {when}, judging included.")
     return 0
-
-
-def _rows(snapshot: Any) -> list[Any]:
-    import numpy as np
-
-    before = snapshot.timestamps < VALID
-    return np.split(
-        snapshot.items[before],
-        np.cumsum(np.bincount(snapshot.users[before], minlength=len(snapshot.user_ids)))[:-1],
-    )
 
 
 def _peer(options: argparse.Namespace, config: dict[str, Any]) -> list[dict[str, Any]]:
     python = options.environment / "bin" / "python"
     if not python.exists():
-        subprocess.run(["uv", "venv", "-q", "--python", "3.11", options.environment], check=True)
-        subprocess.run(["uv", "pip", "install", "-q", "--python", python, PEER], check=True)
+        subprocess.run([UV, "venv", "-q", "--python", "3.11", options.environment], check=True)
+        subprocess.run([UV, "pip", "install", "-q", "--python", python, PEER], check=True)
     arguments = {name: config[name] for name in SHARED} | {
         "threads": options.threads,
         "seed": options.seed,
@@ -105,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--every", type=int, default=2, help="epochs between judgements of the peer"
     )
+    parser.add_argument("--set", nargs="+", type=option, default=[], metavar="OPTION=VALUE")
     parser.add_argument("--our-epochs", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
