@@ -6,6 +6,7 @@ items, seen items left out. It knows nothing of Sextant: RecTools needs older pa
 
 import gzip
 import json
+import logging
 import sys
 import time
 
@@ -32,6 +33,7 @@ class Clock(Callback):
 
 def main():
     options = json.loads(sys.argv[1])
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(options["threads"])
     np.random.seed(options["seed"])
     torch.manual_seed(options["seed"])
