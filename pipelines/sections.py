@@ -27,7 +27,7 @@ BASELINE = "popularity"
 GROUPS = ("data", "features", "training", "publication", "maintenance")
 """Task groups of a pipeline's stages."""
 
-_KnownModel = Literal["popularity", "item_knn", "spectral", "transformer", "gnn"]
+_KnownModel = Literal["popularity", "item_knn", "spectral", "transformer", "gnn", "social_gnn"]
 MODELS: tuple[str, ...] = get_args(_KnownModel)
 METRICS = ("ndcg", "recall", "precision", "hit_rate")
 """Metrics of the top of one user's list, written with its length, such as `ndcg@10`."""

@@ -38,7 +38,7 @@ def stop_at(epoch: int) -> Callable[[str], None]:
     return progress
 
 
-@pytest.mark.parametrize("name", ["transformer", "gnn"])
+@pytest.mark.parametrize("name", ["transformer", "gnn", "social_gnn"])
 def test_a_run_started_again_resumes_and_ends_the_same(
     name: str, planted: Snapshot, debug_config: Callable[[str], dict], context: Context
 ):
@@ -158,7 +158,7 @@ def ray_train_workers() -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["transformer", "gnn"])
+@pytest.mark.parametrize("name", ["transformer", "gnn", "social_gnn"])
 def test_ray_workers_learn_what_this_process_learns(
     name: str,
     planted: Snapshot,

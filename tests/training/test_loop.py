@@ -29,6 +29,7 @@ from training.loop import (
 )
 from training.models.gnn import LightGCNConfig, LinkTask
 from training.models.next_item import NextItemTask
+from training.models.social_gnn import PairTask, SocialGNNConfig
 from training.models.transformer_network import TransformerConfig
 
 OPTIONS = LoopOptions(seed=1, epochs=6, patience=0, learning_rate=0.1, weight_decay=0.01)
@@ -211,16 +212,26 @@ def next_item(**options: Any) -> NextItemTask:
     return NextItemTask(config, task_data(reaction_snapshot()), seed=3)
 
 
-def links(**options: Any) -> LinkTask:
+def likes() -> dict[str, np.ndarray]:
     liked = np.random.default_rng(0).random((12, 15)) < 0.3
-    data = {
+    return {
         "sizes": np.array(liked.shape),
         "liked.items": np.nonzero(liked)[1].astype(np.int32),
         "liked.offsets": np.concatenate([[0], np.cumsum(liked.sum(1))]),
-        "follows": np.empty((2, 0), np.int32),
+        "follows": np.array([[0, 1, 1], [2, 0, 1]], np.int32),
     }
+
+
+def links(**options: Any) -> LinkTask:
     torch.manual_seed(0)
-    return LinkTask(LightGCNConfig(width=8, batch_size=25, **options), data, seed=3)
+    return LinkTask(LightGCNConfig(width=8, batch_size=25, **options), likes(), seed=3)
+
+
+def pairs() -> PairTask:
+    torch.manual_seed(0)
+    nothing = {"dropout": 0.0, "predictor_dropout": 0.0}  # they differ between workers
+    config = SocialGNNConfig(width=8, hidden=6, heads=2, batch_size=25, negatives=2, **nothing)
+    return PairTask(config, likes(), seed=3)
 
 
 TASKS: dict[str, Callable[[], Trainable]] = {
@@ -228,6 +239,7 @@ TASKS: dict[str, Callable[[], Trainable]] = {
     "sampled softmax": lambda: next_item(full_softmax_max_items=0, negatives=7),
     "graph softmax": links,
     "graph bpr": lambda: links(loss="bpr", negatives=2),
+    "pairs": pairs,
 }
 
 

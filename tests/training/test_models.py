@@ -15,6 +15,7 @@ from training.snapshot import Histories, Snapshot
 
 HOUR = 3_600_000_000
 LEARNT = sorted(set(MODELS) - {"popularity"})
+NETWORKS = ["gnn", "social_gnn", "transformer"]
 
 Context = Callable[..., FitContext]
 
@@ -155,7 +156,7 @@ def test_the_same_seed_gives_equal_files_and_a_second_fit_forgets_the_first(
     assert list(shared.work_dir.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["transformer", "gnn"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_another_seed_gives_other_weights(
     name: str,
     fitted: dict[str, Model],
@@ -202,7 +203,7 @@ def test_validation_events_choose_the_epoch_but_are_not_trained_on(
         },
     )
     # The last epoch is the best without validation users, so stop both after one.
-    config = debug_config(name) | ({"epochs": 1} if name in {"transformer", "gnn"} else {})
+    config = debug_config(name) | ({"epochs": 1} if name in NETWORKS else {})
     for label, snapshot in (("whole", planted), ("past", past)):
         MODELS[name].fit(snapshot, config, context()).save(tmp_path / label)
     file = "model.safetensors"
@@ -238,7 +239,7 @@ def test_vectors_reproduce_the_scores_and_similar_items_are_of_a_group(
     item_MD = model.item_vectors()
     if item_MD is None:
         assert model.user_vectors(everyone) is None
-        assert name in {"popularity", "item_knn", "spectral"}
+        assert name in {"popularity", "item_knn", "spectral", "social_gnn"}
         return
     user_UD = model.user_vectors(everyone)
     assert item_MD.shape == (len(model.item_ids), model.config.width)
@@ -306,7 +307,7 @@ def test_fitting_reports_its_size_and_duration(name: str, fitted: dict[str, Mode
     assert facts["train_items"] == 120
     assert 700 < facts["train_positives"] < 900
     assert facts["duration_seconds"] > 0
-    if name in {"transformer", "gnn"}:
+    if name in NETWORKS:
         assert facts["epochs"] == fitted[name].config.epochs
         assert 1 <= facts["best_epoch"] <= facts["epochs"]
         assert 0 < facts["valid_ndcg@10"] <= 1

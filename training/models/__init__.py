@@ -9,6 +9,7 @@ from training.models.files import ModelFileError, read_model
 from training.models.gnn import LightGCN
 from training.models.item_knn import ItemKNN
 from training.models.popularity import Popularity
+from training.models.social_gnn import SocialGNN
 from training.models.spectral import Spectral
 from training.models.transformer import Transformer
 
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, type[Model]] = {
-    model.name: model for model in (Popularity, ItemKNN, Spectral, Transformer, LightGCN)
+    model.name: model for model in (Popularity, ItemKNN, Spectral, Transformer, LightGCN, SocialGNN)
 }
 
 

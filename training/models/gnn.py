@@ -23,10 +23,18 @@ from torch import Tensor, nn
 
 from training.distributed import fit_network
 from training.loop import LoopOptions, Shard, Trainable
-from training.models.base import FitContext, Model, train_items
-from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
+from training.models.base import FitContext, Model
+from training.models.graph import (
+    LikeGraph,
+    likes_of,
+    normalised_graph,
+    propagate,
+    rows_of,
+    sample_negatives,
+    torch_csr,
+)
 from training.models.softmax import softmax_loss
-from training.models.validation import validation_ndcg, validation_users
+from training.models.validation import validation_ndcg
 from training.snapshot import Histories, Snapshot, codes_in
 
 
@@ -68,15 +76,7 @@ class LinkTask(Trainable):
         self.num_users, self.num_items = (int(size) for size in data["sizes"])
         self.node_VD = nn.Parameter(torch.empty(self.num_users + self.num_items, config.width))
         nn.init.normal_(self.node_VD, std=0.1)
-        shape = (self.num_users, self.num_items)
-        self.liked_UM = sparse.csr_array(
-            (
-                np.ones(len(data["liked.items"]), np.float32),
-                data["liked.items"],
-                data["liked.offsets"],
-            ),
-            shape=shape,
-        )
+        self.liked_UM = likes_of(data)
         graph_VV = normalised_graph(self.liked_UM, data["follows"], config.social_weight)
         self.graph_VV = torch_csr(graph_VV)
         share_M = np.bincount(data["liked.items"], minlength=self.num_items)
@@ -135,7 +135,7 @@ class LinkTask(Trainable):
         column_M = np.full(self.num_items, -1)
         column_M[item_I] = np.arange(len(item_I))
         column_P = column_M[item_P]
-        row_H, liked_H = _rows_of(self.liked_UM, user_P)
+        row_H, liked_H = rows_of(self.liked_UM, user_P)
         column_H = column_M[liked_H]
         other_H = (column_H >= 0) & (column_H != column_P[row_H])
         q_I = -np.expm1(pairs * np.log1p(-np.minimum(self.share_M[item_I], 0.999999)))
@@ -170,7 +170,7 @@ class LinkTask(Trainable):
         item_MD = ranking_items(final_VD[self.num_users :], self.config.loss)
         user_B = torch.from_numpy(self.data["valid.users"].astype(np.int64)).to(final_VD.device)
         return validation_ndcg(
-            self.data, lambda rows: final_VD[user_B[torch.from_numpy(rows)]], item_MD, shard
+            self.data, lambda rows: final_VD[user_B[torch.from_numpy(rows)]] @ item_MD.T, shard
         )
 
 
@@ -255,39 +255,19 @@ class LightGCN(Model):
 
     @classmethod
     def _fit(cls, snapshot: Snapshot, config: LightGCNConfig, context: FitContext) -> Self:
-        mask_E = snapshot.positives(None, snapshot.valid_start)
-        item_ids, item_T = train_items(snapshot, mask_E)
-        code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
-        liked_UM = sparse.csr_array(
-            (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
-        )
-        liked_UM.sort_indices()
-        liked_UM.data[:] = 1.0
-        own_code = codes_in(np.arange(len(snapshot.user_ids)), code_U)
-        follows = own_code[snapshot.follows]
-        follows = follows[:, (follows >= 0).all(axis=0)]
-        valid_user, valid = validation_users(snapshot, item_ids, context.seed)
-        valid_code, valid = _only_known(own_code[valid_user], valid)
-        data = {
-            "sizes": np.array(liked_UM.shape),
-            "liked.items": liked_UM.indices.astype(np.int32),
-            "liked.offsets": liked_UM.indptr.astype(np.int64),
-            "follows": follows,
-            "valid.users": valid_code,
-            **valid,
-        }
+        graph = LikeGraph.build(snapshot, context.seed)
         weights, facts = fit_network(
             builder="training.models.gnn:build_task",
             name=cls.name,
             config=asdict(config),
-            data=data,
+            data=graph.arrays,
             context=context,
         )
         model = cls(
             config,
-            item_ids,
-            snapshot.user_ids[code_U],
-            learnt_tensors(config, liked_UM, follows, weights["node_VD"]),
+            graph.item_ids,
+            graph.user_ids,
+            learnt_tensors(config, graph.liked_UM, graph.follows, weights["node_VD"]),
         )
         model.fit_facts = facts
         return model
@@ -336,26 +316,3 @@ class LightGCN(Model):
         vocabularies: dict[str, np.ndarray],
     ) -> Self:
         return cls(config, vocabularies["item_ids"], vocabularies["user_ids"], tensors)
-
-
-def _rows_of(matrix: sparse.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Entries of some rows, one row after the other: the row's place among them, and the column."""
-    begin, number = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
-    place = np.repeat(np.arange(len(rows)), number)
-    before = np.cumsum(number) - number
-    index = np.repeat(begin - before, number) + np.arange(len(place))
-    return place, matrix.indices[index].astype(np.int64)
-
-
-def _only_known(
-    code_B: np.ndarray, arrays: dict[str, np.ndarray]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Validation users that have a node, with their rows of each CSR."""
-    known = np.flatnonzero(code_B >= 0)
-    kept = {}
-    for kind in ("valid.seen", "valid.relevant"):
-        offsets = arrays[f"{kind}.offsets"]
-        parts = [arrays[kind][offsets[row] : offsets[row + 1]] for row in known]
-        kept[kind] = np.concatenate([*parts, np.empty(0, np.int32)]).astype(np.int32)
-        kept[f"{kind}.offsets"] = np.cumsum([0, *map(len, parts)]).astype(np.int64)
-    return code_B[known], kept

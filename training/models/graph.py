@@ -6,16 +6,70 @@ Shape legend: U users, M items, V = U + M nodes, D width, K layers, P pairs, n n
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from training.snapshot import codes_in
+from training.models.base import train_items
+from training.models.validation import validation_users
+from training.snapshot import Snapshot, codes_in
 
 _REDRAWS = 8
+
+
+@dataclass(frozen=True)
+class LikeGraph:
+    """Who liked what before validation, who follows whom among them, and whom to validate with."""
+
+    item_ids: np.ndarray
+    """(M,) str, sorted."""
+    user_ids: np.ndarray
+    """(U,) str: those who liked something."""
+    liked_UM: sparse.csr_array
+    """Ones."""
+    follows: np.ndarray
+    """(2, F) codes of users of the graph."""
+    arrays: dict[str, np.ndarray]
+    """All of it by name, for a worker, with the validation users that have a node."""
+
+    @classmethod
+    def build(cls, snapshot: Snapshot, seed: int) -> Self:
+        """The graph of a snapshot; nothing of its validation and test parts is an edge."""
+        mask_E = snapshot.positives(None, snapshot.valid_start)
+        item_ids, item_T = train_items(snapshot, mask_E)
+        code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
+        liked_UM = sparse.csr_array(
+            (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
+        )
+        liked_UM.sort_indices()
+        liked_UM.data[:] = 1.0
+        own_code = codes_in(np.arange(len(snapshot.user_ids)), code_U)
+        follows = own_code[snapshot.follows]
+        follows = follows[:, (follows >= 0).all(axis=0)]
+        valid_user, valid = validation_users(snapshot, item_ids, seed)
+        valid_code, valid = _only_known(own_code[valid_user], valid)
+        arrays = {
+            "sizes": np.array(liked_UM.shape),
+            "liked.items": liked_UM.indices.astype(np.int32),
+            "liked.offsets": liked_UM.indptr.astype(np.int64),
+            "follows": follows,
+            "valid.users": valid_code,
+            **valid,
+        }
+        return cls(item_ids, snapshot.user_ids[code_U], liked_UM, follows, arrays)
+
+
+def likes_of(data: Mapping[str, np.ndarray]) -> sparse.csr_array:
+    """(U, M) of ones, from `LikeGraph.arrays`."""
+    ones = np.ones(len(data["liked.items"]), np.float32)
+    return sparse.csr_array(
+        (ones, data["liked.items"], data["liked.offsets"]), shape=tuple(data["sizes"])
+    )
 
 
 class SymmetricProduct(torch.autograd.Function):
@@ -49,7 +103,11 @@ def propagate(graph_VV: Tensor, node_VD: Tensor, layers: int) -> tuple[Tensor, T
 
 
 def normalised_graph(
-    liked_UM: sparse.csr_array, follows: np.ndarray, social_weight: float
+    liked_UM: sparse.csr_array,
+    follows: np.ndarray,
+    social_weight: float,
+    *,
+    itself: bool = False,
 ) -> sparse.csr_array:
     """(V, V) symmetric graph of likes and follows, each edge over the root of both degrees.
 
@@ -57,6 +115,7 @@ def normalised_graph(
         liked_UM: (U, M) of ones.
         follows: (2, F) codes of users in the graph; both directions carry messages.
         social_weight: weight of a follow beside the weight 1 of a like; 0 leaves follows out.
+        itself: whether each node is its own neighbour too, with the weight 1.
     """
     num_users = liked_UM.shape[0]
     social_UU = None
@@ -68,6 +127,8 @@ def normalised_graph(
         social_UU.eliminate_zeros()
         social_UU.data[:] = social_weight
     graph_VV = sparse.block_array([[social_UU, liked_UM], [liked_UM.T, None]], format="csr")
+    if itself:
+        graph_VV = (graph_VV + sparse.eye_array(graph_VV.shape[0], dtype=np.float32)).tocsr()
     root_V = np.sqrt(graph_VV.sum(axis=1))
     inverse_V = np.divide(1.0, root_V, out=np.zeros_like(root_V), where=root_V > 0)
     scale_VV = sparse.diags_array(inverse_V.astype(np.float32))
@@ -116,3 +177,26 @@ def sample_negatives(
         left = np.setdiff1d(np.arange(num_items), own, assume_unique=True)
         negative_Pn[pair, place] = rng.choice(left) if len(left) else -1
     return negative_Pn
+
+
+def rows_of(matrix: sparse.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of some rows, one row after the other: the row's place among them, and the column."""
+    begin, number = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
+    place = np.repeat(np.arange(len(rows)), number)
+    before = np.cumsum(number) - number
+    index = np.repeat(begin - before, number) + np.arange(len(place))
+    return place, matrix.indices[index].astype(np.int64)
+
+
+def _only_known(
+    code_B: np.ndarray, arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Validation users that have a node, with their rows of each CSR."""
+    known = np.flatnonzero(code_B >= 0)
+    kept = {}
+    for kind in ("valid.seen", "valid.relevant"):
+        offsets = arrays[f"{kind}.offsets"]
+        parts = [arrays[kind][offsets[row] : offsets[row + 1]] for row in known]
+        kept[kind] = np.concatenate([*parts, np.empty(0, np.int32)]).astype(np.int32)
+        kept[f"{kind}.offsets"] = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+    return code_B[known], kept

@@ -228,12 +228,12 @@ class NextItemTask(Trainable):
         sequences = Sequences.of_arrays(self.data, "valid.tokens")
         table = item_table(self.network, self.data)
 
-        def query(rows: np.ndarray) -> Tensor:
+        def score(rows: np.ndarray) -> Tensor:
             state_BD = encode_last(self.network, table, sequences, rows, self.config)
             unknown_B = torch.full((len(rows),), -1, device=table.device)
-            return self.network.query(state_BD, unknown_B, unknown_B, unknown_B)
+            return self.network.query(state_BD, unknown_B, unknown_B, unknown_B) @ table[:-1].T
 
-        return validation_ndcg(self.data, query, table[:-1], shard)
+        return validation_ndcg(self.data, score, shard)
 
     def _shown(self, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, ...]:
         """Items shown at the states of some windows: which, at which window, at which position."""

@@ -1,6 +1,6 @@
 """The quality that early stopping looks at: users with something new to find, and what they find.
 
-Shape legend: B users, M items the model knows, D width.
+Shape legend: B users, M items the model knows.
 """
 
 from __future__ import annotations
@@ -64,16 +64,14 @@ def validation_arrays(snapshot: Snapshot, item_ids: np.ndarray, seed: int) -> di
 
 def validation_ndcg(
     data: Mapping[str, np.ndarray],
-    query: Callable[[np.ndarray], Tensor],
-    item_MD: Tensor,
+    score: Callable[[np.ndarray], Tensor],
     shard: Shard,
 ) -> tuple[float, int]:
     """NDCG@10 of the items liked in the validation part, seen items left out.
 
     Args:
         data: what `validation_users` made.
-        query: (B, D) vectors of some of its users, by number.
-        item_MD: (M, D) vectors of all items.
+        score: (B, M) scores of some of its users, by number.
         shard: the part of the users that this worker judges.
 
     Returns:
@@ -83,12 +81,12 @@ def validation_ndcg(
     total = 0.0
     for start in range(0, len(users), _BATCH):
         rows = users[start : start + _BATCH]
+        score_BM = score(rows)
+        device, items = score_BM.device, score_BM.shape[1]
         seen_BM, relevant_BM = (
-            dense_mask(data[f"valid.{kind}"], data[f"valid.{kind}.offsets"], rows, len(item_MD))
+            dense_mask(data[f"valid.{kind}"], data[f"valid.{kind}.offsets"], rows, items)
             for kind in ("seen", "relevant")
         )
-        score_BM = query(rows) @ item_MD.T
-        device = score_BM.device
         total += float(
             ndcg_sum(
                 score_BM,
