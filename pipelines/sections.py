@@ -29,6 +29,8 @@ GROUPS = ("data", "features", "training", "publication", "maintenance")
 
 _KnownModel = Literal["popularity", "item_knn", "spectral", "transformer", "gnn", "social_gnn"]
 MODELS: tuple[str, ...] = get_args(_KnownModel)
+DEFAULT_MODELS = ("popularity", "item_knn", "transformer", "gnn")
+"""Of a pipeline that names none."""
 METRICS = ("ndcg", "recall", "precision", "hit_rate")
 """Metrics of the top of one user's list, written with its length, such as `ndcg@10`."""
 

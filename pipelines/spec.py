@@ -23,7 +23,7 @@ from pipelines.merge import expand, merge, parse_setting
 from pipelines.records import Many, Name, Record
 from pipelines.references import column_findings, contract_findings, model_findings
 from pipelines.sections import (
-    MODELS,
+    DEFAULT_MODELS,
     Candidates,
     Contracts,
     Drift,
@@ -63,7 +63,7 @@ class Pipeline(Record):
     )
     features: Features = Field(Features(), description="What is computed from the tables.")
     models: Models = Field(
-        {name: ModelChoice() for name in MODELS},
+        {name: ModelChoice() for name in DEFAULT_MODELS},
         description="Models to train: a list of names, or name to size and options.",
     )
     retrain: Retrain = Field(Retrain(), description="When a model is trained anew.")
@@ -246,7 +246,7 @@ def _merged(layers: Sequence[Node]) -> Node:
     """
     tree, *others = layers
     if not tree.has(["models"]) and any(layer.has(["models"]) for layer in others):
-        defaults = Node([Node(name, tree.at) for name in MODELS], tree.at, tree.at)
+        defaults = Node([Node(name, tree.at) for name in DEFAULT_MODELS], tree.at, tree.at)
         tree = _with_models(tree, defaults)
     tree = _models_as_mapping(tree)
     for layer in others:

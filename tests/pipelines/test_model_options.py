@@ -104,7 +104,7 @@ def test_every_bad_choice_is_told():
             "model: gnn", "model: gnnn",
             "configs/models/gnn.yaml:1:8: `model`: unknown model `gnnn`\n"
             "  1 | model: gnnn\n    |        ^\n"
-            "    = Did you mean `gnn`? Known: popularity, item_knn, transformer, gnn.",
+            "    = Did you mean `gnn`? Known: popularity, item_knn, spectral, transformer, gnn, social_gnn.",
         ),
     ],
 )  # fmt: skip
