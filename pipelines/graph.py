@@ -251,7 +251,7 @@ def build_steps(
             group="publication",
             summary="the champions' top items for every active user",
             needs=("gate", "sequences", "modalities"),
-            reads=("events", "sequences", *media, "examples"),
+            reads=("events", "follows", "sequences", *media, "examples"),
             writes=("staged_candidates", "staged_similar_items"),
             options={
                 "candidates": pipeline.candidates.model_dump(mode="json"),

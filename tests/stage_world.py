@@ -62,11 +62,11 @@ class StageWorld:
             elif table in tables:
                 self.lake.replace_all(table, self.frame(table, tables[table]), {})
 
-    def run(self, stage: str, end: datetime) -> StageResult:
-        """Run one stage for the interval that ends at a moment."""
+    def context(self, stage: str, end: datetime) -> StageContext:
+        """What a stage is given for the interval that ends at a moment."""
         [step] = [step for step in self.project.steps if step.name == stage]
         engines: Any = SimpleNamespace(spark=self.spark)
-        context = StageContext(
+        return StageContext(
             self.project,
             step,
             Interval(end - timedelta(hours=6), end),
@@ -76,19 +76,8 @@ class StageWorld:
             "",
             lambda _: None,
         )
-        return function(step.kind)(context)
 
-    def rows(self, stage: str, end: datetime) -> list[str]:
-        """The rows that a stage wrote for an interval, in a fixed order; of examples, the window."""
-        [tables] = [step.writes for step in self.project.steps if step.name == stage]
-        return [row for table in tables for row in self._rows(table, end)]
-
-    def _rows(self, table: str, end: datetime) -> list[str]:
-        if table == "examples":
-            window = self.project.pipeline.features.training_window
-            found = self.lake.arrow(
-                table, since={"timestamp": end - window}, before={"timestamp": end}
-            )
-        else:
-            found = self.lake.arrow(table, interval_end=end)
-        return sorted(repr(sorted(row.items())) for row in found.to_pylist())
+    def run(self, stage: str, end: datetime) -> StageResult:
+        """Run one stage for the interval that ends at a moment."""
+        context = self.context(stage, end)
+        return function(context.step.kind)(context)

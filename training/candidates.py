@@ -22,7 +22,13 @@ import pyarrow as pa
 from training.models.base import Model
 from training.models.item_knn import ItemKNN
 from training.models.popularity import Popularity
-from training.reasons import nearest_in_history, popular_text, reason_texts, unit_vectors
+from training.reasons import (
+    Circles,
+    nearest_in_history,
+    popular_text,
+    reason_texts,
+    unit_vectors,
+)
 from training.snapshot import Histories
 from training.topk import ItemLists, check_scores, top_k, top_k_factors
 
@@ -66,6 +72,7 @@ def build_candidates(
     popular: Popularity,
     versions: Mapping[str, str],
     titles: Sequence[str | None],
+    circles: Circles | None = None,
     batch: int = 512,
     progress: Callable[[int], None] = lambda _users: None,
 ) -> Iterator[pa.Table]:
@@ -85,6 +92,7 @@ def build_candidates(
         popular: The fallback.
         versions: name -> version, for each of `models` and for `popular`.
         titles: Title of each item of the catalogue, for the reasons.
+        circles: Whom these users follow, for the reasons; none where nobody follows anybody.
         batch: Users at a time; memory grows with `batch` times the catalogue times the models.
         progress: Called after each batch with the number of users done.
 
@@ -122,8 +130,13 @@ def build_candidates(
             speaker_R = speaker_BK[row_R, place_R]
             named_BK = _named(speakers, part, item_BK, speaker_BK)
             popular_R = np.array([isinstance(model, Popularity) for _, model in speakers])
+            people_BK = circles.liked_by(start, item_BK) if circles else np.zeros_like(item_BK)
             reason_R = reason_texts(
-                named_BK[row_R, place_R], popular_R[speaker_R], titles, popular_reason
+                named_BK[row_R, place_R],
+                popular_R[speaker_R],
+                people_BK[row_R, place_R],
+                titles,
+                popular_reason,
             )
             columns = [
                 pa.array(part.user_ids, pa.string()).take(row_R),
@@ -183,6 +196,11 @@ def blend(
         any_BN = any_BN | known_BN
         parts.append((part_BN, known_BN))
     return np.where(any_BN, total_BN, np.float32(-np.inf)), parts
+
+
+def knows_likeness(model: Model) -> bool:
+    """Whether a model can say which items are alike."""
+    return isinstance(model, ItemKNN) or model.item_vectors() is not None
 
 
 def similar_items(model: Model, *, k: int, batch: int = 1024) -> pa.Table:

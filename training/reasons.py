@@ -1,18 +1,23 @@
 """Why an item is on a list, in one sentence that is true.
 
 A reason names an item only when the user liked it and the model that put the candidate on the
-list holds the two alike. Otherwise the sentence claims less.
+list holds the two alike, and speaks of people only when the user follows several who liked the
+candidate. Otherwise the sentence claims less.
 
-Shape suffixes: B users, K list length, N items of the catalogue, M items the model knows,
-D vector length, H history items looked at, R rows (places of all lists).
+Shape suffixes: U users with lists, B users of a batch, A people whom they follow, K list length,
+N items of the catalogue, M items the model knows, D vector length, H history items looked at,
+R rows (places of all lists).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
+from scipy import sparse
 
 from training.models.base import Model
 from training.models.item_knn import ItemKNN
@@ -23,8 +28,44 @@ MATCHES = "Matches what you watched lately"
 _HISTORY = 50
 """The latest positives a reason is looked for among; older ones would not be remembered."""
 
+_SEVERAL = 2
+"""Of fewer people one could guess who it was."""
+
 _CHUNK_FLOATS = 1 << 23
 """Floats of gathered vectors held at once (32 MiB)."""
+
+
+@dataclass(frozen=True)
+class Circles:
+    """Whom users follow, and what those people liked."""
+
+    follows_UA: sparse.csr_array
+    """(U, A) of ones."""
+    likes_AN: sparse.csr_array
+    """(A, N) of ones."""
+
+    @classmethod
+    def of_pairs(cls, follows: np.ndarray, likes: np.ndarray, shape: tuple[int, int, int]) -> Self:
+        """From (2, F) codes of user and person, (2, L) of person and item, and (U, A, N)."""
+
+        def ones(pairs: np.ndarray, rows: int, columns: int) -> sparse.csr_array:
+            found = sparse.csr_array(
+                (np.ones(pairs.shape[1], np.float32), pairs), shape=(rows, columns)
+            )
+            found.sum_duplicates()
+            found.data[:] = 1.0
+            return found
+
+        users, people, items = shape
+        return cls(ones(follows, users, people), ones(likes, people, items))
+
+    def liked_by(self, start: int, item_BK: np.ndarray) -> np.ndarray:
+        """(B, K): how many of the people whom the users from `start` on follow liked each item."""
+        follows_BA = self.follows_UA[start : start + len(item_BK)]
+        liked_BN = (follows_BA @ self.likes_AN).tocsr()
+        row_BK = np.broadcast_to(np.arange(len(item_BK))[:, None], item_BK.shape)
+        count_BK = liked_BN[row_BK.ravel(), np.maximum(item_BK, 0).ravel()].reshape(item_BK.shape)
+        return np.where(item_BK >= 0, np.asarray(count_BK), 0).astype(np.int64)
 
 
 def nearest_in_history(model: Model, histories: Histories, item_BK: np.ndarray) -> np.ndarray:
@@ -73,26 +114,35 @@ def nearest_in_history(model: Model, histories: Histories, item_BK: np.ndarray) 
 
 
 def reason_texts(
-    nearest_R: np.ndarray, popular_R: np.ndarray, titles: Sequence[str | None], popular: str
+    nearest_R: np.ndarray,
+    popular_R: np.ndarray,
+    people_R: np.ndarray,
+    titles: Sequence[str | None],
+    popular: str,
 ) -> pa.Array:
     """The sentence of each place.
 
     Args:
         nearest_R: Code of the history item to name, -1 for none.
         popular_R: bool, places that popularity filled.
+        people_R: How many people whom the user follows liked the item.
         titles: Title of each of the N items of the catalogue; None or "" when unknown.
         popular: What to say of popular items.
 
     Returns:
         (R,) string array.
     """
-    code_X, text_R = np.unique(
-        np.where(popular_R, len(titles), nearest_R), return_inverse=True
-    )  # each text is made once, however often it is used
-    texts = [
-        popular if code == len(titles) else _similar(titles[code] if code >= 0 else None)
-        for code in code_X
-    ]
+    code_R = np.where(popular_R, len(titles), nearest_R)
+    code_R = np.where(people_R >= _SEVERAL, len(titles) + people_R, code_R)
+    code_X, text_R = np.unique(code_R, return_inverse=True)  # each text is made once
+    texts = []
+    for code in code_X:
+        if code > len(titles):
+            texts.append(f"Liked by {code - len(titles)} people you follow")
+        elif code == len(titles):
+            texts.append(popular)
+        else:
+            texts.append(_similar(titles[code] if code >= 0 else None))
     return pa.array(texts, pa.string()).take(pa.array(text_R))
 
 

@@ -9,6 +9,7 @@ from pipelines.context import StageContext, StageResult
 from pipelines.errors import StageError
 from pipelines.graph import EVERYBODY
 from pipelines.sections import BASELINE
+from pipelines.stages import network
 from pipelines.stages.evaluate import champion_of
 from pipelines.stages.media import with_new_items
 from pipelines.stages.snapshot import micros
@@ -29,8 +30,14 @@ def run(context: StageContext) -> StageResult:
         StageError: Before any model is champion.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    from training.candidates import SIMILAR_ITEMS, build_candidates, similar_items
+    from training.candidates import (
+        SIMILAR_ITEMS,
+        build_candidates,
+        knows_likeness,
+        similar_items,
+    )
 
     options = context.project.pipeline.candidates
     models, versions = _champions(context)
@@ -39,6 +46,7 @@ def run(context: StageContext) -> StageResult:
     items = _known_items(context)
     users = _active_users(context)
     histories, seen = _histories(context, users, items["item_id"])
+    follows = network.follows_of(context, users)
     lists = pa.concat_tables(
         build_candidates(
             models,
@@ -49,6 +57,7 @@ def run(context: StageContext) -> StageResult:
             popular=popular,
             versions=versions,
             titles=items["title"].to_pylist(),
+            circles=network.circles(context, follows, users, items["item_id"]),
             batch=options.batch,
             progress=_every_tenth(context, len(histories)),
         )
@@ -59,19 +68,28 @@ def run(context: StageContext) -> StageResult:
     )
     alike = SIMILAR_ITEMS.empty_table()
     version = versions[BASELINE]
-    if models:
-        source = max(models, key=lambda name: weights[name])
+    able = [name for name, model in models.items() if knows_likeness(model)]
+    if able:
+        source = max(able, key=lambda name: weights[name])
         alike, version = similar_items(models[source], k=options.similar_items), versions[source]
     context.write_interval(
         "staged_similar_items", _stamped(alike, {"model_version": version, **stamp})
     )
+    own = lists.filter(pc.not_equal(lists["user_id"], EVERYBODY))
+    outside = network.out_of_network(context, own, users, follows)
+    told = "" if outside is None else f", {outside:.0%} by people they do not follow"
     served = ", ".join(f"{name} v{versions[name]} x {weights[name]:g}" for name in models)
     return StageResult(
         f"{lists.num_rows:,} rows for {len(users) - 1:,} active users from "
-        f"{served or f'{BASELINE} v{versions[BASELINE]} alone'}",
+        f"{served or f'{BASELINE} v{versions[BASELINE]} alone'}{told}",
         rows_in=len(histories.items),
         rows_out=lists.num_rows + alike.num_rows,
-        detail={"users": len(users) - 1, "weights": weights, "versions": versions},
+        detail={
+            "users": len(users) - 1,
+            "weights": weights,
+            "versions": versions,
+            "out_of_network_share": outside,
+        },
     )
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from candidate_world import ALIKE, _build, _Factors, _histories, _joined, _popular, _rows
+from scipy import sparse
 
 from training.candidates import SIMILAR_ITEMS, CandidateError, similar_items
 from training.models import MODELS, FitContext
 from training.models.base import Model
 from training.models.item_knn import ItemKNN, ItemKNNConfig
-from training.reasons import popular_text
+from training.reasons import Circles, popular_text
 from training.snapshot import Snapshot
 from training.topk import ItemLists
 
@@ -70,6 +71,21 @@ def test_the_reason_comes_from_the_model_that_adds_most() -> None:
     assert (row["source"], row["reason"]) == ("one", "Similar to Film A that you watched")
 
 
+def test_people_are_named_by_number_where_several_whom_the_user_follows_liked_it() -> None:
+    # Ann follows 0, 1 and 2, Bob follows 2: b is liked by 0 and 1, c by 2, d twice by 0.
+    circles = Circles.of_pairs(
+        np.array([[0, 0, 0, 1], [0, 1, 2, 2]]),
+        np.array([[0, 1, 2, 0, 0], [1, 1, 2, 3, 3]]),
+        (2, 3, 6),
+    )
+    table = _build(_histories(ann="a", bob="a"), {"gnn": _Factors("gnn", ALIKE)}, circles=circles)
+    found = {(row["user_id"], row["item_id"]): row["reason"] for row in table.to_pylist()}
+    assert found["ann", "b"] == "Liked by 2 people you follow"
+    assert found["ann", "c"] == "Similar to Film A that you watched"
+    assert found["ann", "d"] == "Matches what you watched lately"
+    assert {found["bob", item] for item in "bc"} == {"Similar to Film A that you watched"}
+
+
 def test_popularity_in_a_blend_is_called_popular() -> None:
     rows = _rows("one", "abcdef", ann=[0.0, 1.0, 2.0, 3.0, 4.0, 4.1])
     models = {"rows": rows, "trend": _popular("bcdefa")}
@@ -89,8 +105,6 @@ def test_popular_says_of_which_time(days, text) -> None:
 
 
 def _item_knn() -> ItemKNN:
-    from scipy import sparse
-
     similarity_MM = np.zeros((4, 4), np.float32)
     for one, other, value in [(0, 1, 0.5), (0, 2, 0.25), (1, 2, 0.5), (2, 3, 0.75)]:
         similarity_MM[one, other] = similarity_MM[other, one] = value

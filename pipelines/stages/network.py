@@ -1,0 +1,106 @@
+"""Whom users follow: what those people liked, and how much of a list comes from others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.context import StageContext
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from training.reasons import Circles
+
+
+def follows_of(context: StageContext, users: pa.Array) -> pa.Table:
+    """`row` in `users` and `followee_id` of whom they follow at the interval's end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    end = pa.scalar(context.interval.end)
+    follows = context.arrow("follows", columns=["follower_id", "followee_id", "since"])
+    follows = follows.filter(pc.fill_null(pc.less(follows["since"], end), True))
+    row_F = pc.index_in(follows["follower_id"], value_set=users)
+    follows = follows.append_column("row", row_F).filter(pc.is_valid(row_F))
+    return follows.select(["row", "followee_id"])
+
+
+def circles(
+    context: StageContext, follows: pa.Table, users: pa.Array, catalogue: pa.ChunkedArray
+) -> Circles | None:
+    """What people whom the users follow had liked by the interval's end; None without follows."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from training.reasons import Circles
+
+    if not follows.num_rows:
+        return None
+    people = pc.unique(follows["followee_id"])
+    sequences = context.arrow(
+        "sequences",
+        columns=["user_id", "item_ids", "strengths"],
+        interval_end=context.interval.end,
+    )
+    row_S = pc.index_in(sequences["user_id"], value_set=people)
+    sequences = sequences.append_column("row", row_S).filter(pc.is_valid(row_S))
+    row_T = np.repeat(
+        sequences["row"].to_numpy(), pc.list_value_length(sequences["item_ids"]).to_numpy()
+    )
+    items = pc.list_flatten(sequences["item_ids"])
+    code_T = pc.fill_null(pc.index_in(items, value_set=catalogue.combine_chunks()), -1).to_numpy()
+    threshold = np.float32(context.project.pipeline.features.label.threshold)
+    strength_T = pc.list_flatten(sequences["strengths"]).to_numpy().astype(np.float32)
+    liked_T = (code_T >= 0) & (strength_T >= threshold)
+    followed_F = pc.index_in(follows["followee_id"], value_set=people).to_numpy()
+    return Circles.of_pairs(
+        np.stack([follows["row"].to_numpy(), followed_F]),
+        np.stack([row_T[liked_T], code_T[liked_T]]),
+        (len(users), len(people), len(catalogue)),
+    )
+
+
+def out_of_network(
+    context: StageContext, lists: pa.Table, users: pa.Array, follows: pa.Table
+) -> float | None:
+    """Mean share of the users' lists by authors whom they do not follow (HY-23).
+
+    None where nobody follows anybody, or no author is known.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from training.metrics import out_of_network_share
+
+    items = context.arrow("items", columns=["item_id", "author_id"])
+    items = items.filter(pc.is_valid(items["author_id"]))
+    if not follows.num_rows or not items.num_rows:
+        return None
+    # One numbering of people: users first, then authors and whoever else is followed.
+    others = pa.chunked_array([*items["author_id"].chunks, *follows["followee_id"].chunks])
+    people = pc.unique(pa.chunked_array([users, *others.chunks], pa.string()))
+    row_R = pc.index_in(lists["user_id"], value_set=users).to_numpy()
+    author_R = (
+        items["author_id"]
+        .combine_chunks()
+        .take(pc.index_in(lists["item_id"], value_set=items["item_id"].combine_chunks()))
+    )
+    code_R = pc.fill_null(pc.index_in(author_R, value_set=people), -1).to_numpy()
+    # Each place of a list is an item of its own here: its code is its place among the rows.
+    place_R = lists["rank"].to_numpy() - 1
+    lists_UK = np.full((len(users), int(place_R.max(initial=0)) + 1), -1)
+    lists_UK[row_R, place_R] = np.arange(lists.num_rows)
+    share_U = out_of_network_share(
+        lists_UK,
+        np.arange(len(users)),
+        code_R,
+        np.stack(
+            [
+                follows["row"].to_numpy(),
+                pc.index_in(follows["followee_id"], value_set=people).to_numpy(),
+            ]
+        ),
+    )
+    known_U = share_U[np.isfinite(share_U)]
+    return float(known_U.mean()) if len(known_U) else None
