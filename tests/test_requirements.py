@@ -20,6 +20,7 @@ _MAPPING = "transforms/test_mapping.py"
 _CONTRACTS = "transforms/test_contracts_files.py"
 _CATALOGUE = "transforms/test_catalogue.py"
 
+_NETWORK = "training/test_transformer_network.py"
 _DECIDE = "pipelines/test_decide.py"
 _RETRAINING = "end_to_end/test_retraining.py"
 _AIRFLOW = "pipelines/test_airflow.py"
@@ -73,6 +74,23 @@ CHECKS: dict[str, tuple[str, str]] = {
     "FE-50": (_CATALOGUE, "test_names_of_explanations_resolve"),
     **{f"FE-{n}": (_EXAMPLES, "test_graph_edges") for n in (51, 52, 53)},
     "FE-54": ("training/test_models_gnn.py", "test_the_graph_holds_likes_and_weighted_follows"),
+    "MO-01": (_NETWORK, "test_media_read_each_other"),
+    "MO-02": ("training/test_models_media.py", "test_media_of_another_encoder_are_refused"),
+    "MO-03": (_NETWORK, "test_the_full_size_is_that_of_the_documents"),
+    "MO-04": (_NETWORK, "test_every_answer_is_learnt"),
+    "MO-05": (_NETWORK, "test_order_counts_and_padding_does_not"),
+    "MO-06": (_NETWORK, "test_each_part_of_the_moment_counts_and_unknown_is_a_part"),
+    "MO-07": ("training/test_models.py", "test_a_preference_vector_is_nearer_to_what_is_liked"),
+    **{
+        f"MO-{n:02}": ("training/test_models_social_gnn.py", "test_the_layers_are_those_of_the")
+        for n in (8, 9, 11)
+    },
+    "MO-10": ("training/test_models_social_gnn.py", "test_follows_count_for_whom_they_bind"),
+    "MO-12": ("training/test_models_social_gnn.py", "test_any_people_are_scored_with_all_items"),
+    "HY-23": ("pipelines/test_network.py", "test_the_share_of_a_list_by_strangers"),
+    "TR-01": ("training/test_loop.py", "test_the_workers_gradients_sum_to_that_of_the_joined"),
+    "TR-10": ("training/test_models_gnn.py", "test_no_negative_is_an_item_its_user_likes"),
+    "TR-21": ("training/test_models.py", "test_validation_events_choose_the_epoch_but_are_not"),
     "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
     "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),
     "RO-03": (_AIRFLOW, "test_a_run_owns_six_hours"),
@@ -91,7 +109,7 @@ CHECKS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("requirement", sorted(CHECKS))
 def test_the_check_of_a_requirement_exists(requirement):
     file, name = CHECKS[requirement]
-    tests = re.findall(r"^def (test_\w+)", (TESTS / file).read_text(), re.M)
+    tests = re.findall(r"^ *def (test_\w+)", (TESTS / file).read_text(), re.M)
     assert [one for one in tests if one.startswith(name)], f"{requirement}: {file} has no {name}..."
 
 
