@@ -8,7 +8,8 @@ import numpy as np
 from numpy.random import default_rng
 
 from training.content import ItemContent
-from training.models.next_item_arrays import media_arrays, training_arrays
+from training.models.media import media_arrays
+from training.models.next_item_arrays import training_arrays
 from training.models.validation import validation_arrays
 from training.snapshot import EVENT_TYPES, Marks, Snapshot
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ def load_content(
 
 def with_new_items(context: StageContext, model: Model) -> Model:
     """A model that also knows the items which came after its training, as far as media tell."""
-    if not model.reads_media:
+    if not model.reads_media(asdict(model.config)):
         return model
     folder = Path(context.project.location(".cache/work"))
     folder.mkdir(parents=True, exist_ok=True)

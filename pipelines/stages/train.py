@@ -30,7 +30,8 @@ def run(context: StageContext) -> StageResult:
     start = None
     if options["config"].get("warm_start"):
         start = registry(context.project).champion_as_of(name, context.interval.end)
-    content = load_content(context, work / "content") if architecture.reads_media else None
+    reads = architecture.reads_media(options["config"])
+    content = load_content(context, work / "content") if reads else None
     snapshot = load_snapshot(context, content)
     model = architecture.fit(
         snapshot,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from reaction_world import COLD, reaction_snapshot
 from scipy import sparse
 
 from training.loop import Shard
@@ -226,3 +228,35 @@ def test_follows_reach_a_user_without_own_likes_of_a_kind(
     )
     assert plain.social_degree_U.tolist() == [0.0] * 6
     assert social.social_degree_U.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def with_media(tmp_path_factory: pytest.TempPathFactory) -> LightGCN:
+    options = {"width": 16, "epochs": 30, "patience": 0, "batch_size": 256, "learning_rate": 0.03}
+    context = FitContext(seed=1, work_dir=tmp_path_factory.mktemp("fit"), run_name="media")
+    return LightGCN.fit(reaction_snapshot(users=120), options | {"content": True}, context)
+
+
+def test_items_nobody_met_are_placed_by_their_media(with_media: LightGCN, tmp_path: Path):
+    snapshot = reaction_snapshot(users=120)
+    everyone = snapshot.histories(np.arange(120), snapshot.test_start)
+    score_UN = with_media.score(everyone)
+    assert (score_UN[:, -COLD:] == -np.inf).all()
+    with_media.save(tmp_path / "model")
+    wider = LightGCN.load(tmp_path / "model").with_items(snapshot.content)
+    assert len(wider.item_ids) == len(with_media.item_ids) + COLD
+    wide_UN = wider.score(everyone)
+    np.testing.assert_allclose(wide_UN[:, :-COLD], score_UN[:, :-COLD], rtol=1e-5, atol=1e-6)
+    # Half of the users like items of even number, the others those of odd number.
+    cold_UC = wide_UN[:, -COLD:]
+    even_U, odd_U = cold_UC[:, 0::2].mean(1), cold_UC[:, 1::2].mean(1)
+    right_U = np.where(np.arange(120) % 2 == 0, even_U > odd_U, odd_U > even_U)
+    assert right_U.mean() > 0.9
+
+
+def test_media_are_read_only_where_the_option_says(context: Callable[..., FitContext]):
+    snapshot = reaction_snapshot(users=120)
+    options = {"width": 4, "epochs": 1, "patience": 0}
+    assert [LightGCN.reads_media({"content": given}) for given in (False, True)] == [False, True]
+    model = LightGCN.fit(snapshot, options, context())
+    assert model.with_items(snapshot.content) is model

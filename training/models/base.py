@@ -86,8 +86,6 @@ class Model(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
-    reads_media: ClassVar[bool] = False
-    """Whether `fit` makes use of `Snapshot.content`, and `with_items` of what it is given."""
     item_ids: np.ndarray
     config: Any
 
@@ -151,6 +149,12 @@ class Model(ABC):
             score_BM = self._score(histories.positives(self.item_ids))
             score_BN[:, known_N] = score_BM[:, code_N[known_N]]
         return score_BN
+
+    @classmethod
+    def reads_media(cls, config: Mapping[str, Any]) -> bool:
+        """Whether with these options `fit` uses `Snapshot.content`, and `with_items` its own."""
+        del config
+        return False
 
     def with_items(self, content: ItemContent) -> Model:
         """This model, knowing also those items that it can place by what their media say."""

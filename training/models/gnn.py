@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
+from training.content import ItemContent
 from training.distributed import fit_network
 from training.loop import LoopOptions, Shard, Trainable
 from training.models.base import FitContext, Model
@@ -33,6 +34,7 @@ from training.models.graph import (
     sample_negatives,
     torch_csr,
 )
+from training.models.media import media_arrays, media_widths, new_media, vectors_of
 from training.models.softmax import softmax_loss
 from training.models.validation import validation_ndcg
 from training.snapshot import Histories, Snapshot, codes_in
@@ -48,6 +50,7 @@ class LightGCNConfig:
     temperature: float = 0.2
     negatives: int = 1
     social_weight: float = 0.0
+    content: bool = False
     epochs: int = 30
     patience: int = 3
     batch_size: int = 4096
@@ -76,11 +79,29 @@ class LinkTask(Trainable):
         self.num_users, self.num_items = (int(size) for size in data["sizes"])
         self.node_VD = nn.Parameter(torch.empty(self.num_users + self.num_items, config.width))
         nn.init.normal_(self.node_VD, std=0.1)
+        self.project = nn.ModuleDict(
+            {
+                name: nn.Linear(width, config.width, bias=False)
+                for name, width in media_widths(data)
+                if config.content
+            }
+        )
         self.liked_UM = likes_of(data)
         graph_VV = normalised_graph(self.liked_UM, data["follows"], config.social_weight)
         self.graph_VV = torch_csr(graph_VV)
         share_M = np.bincount(data["liked.items"], minlength=self.num_items)
         self.share_M = share_M / max(1, share_M.sum())
+
+    def nodes(self) -> Tensor:
+        """(V, D): what the ids have learnt, plus what the items' media say."""
+        if not self.project:
+            return self.node_VD
+        vectors = vectors_of(self.data, None, self.node_VD.device)
+        weights = {name: layer.weight for name, layer in self.project.items()}
+        content_MD = media_sum(weights, vectors, self.num_items)
+        return torch.cat(
+            [self.node_VD[: self.num_users], self.node_VD[self.num_users :] + content_MD]
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> LinkTask:
         # A sparse buffer would be part of the weights and of DDP's broadcast; it is neither.
@@ -103,7 +124,7 @@ class LinkTask(Trainable):
         )
         item_P = self.data["liked.items"][edges].astype(np.int64)
         mine = slice(shard.index, None, shard.count)
-        final_VD, _ = propagate(self.graph_VV, self.node_VD, self.config.layers)
+        final_VD, _ = propagate(self.graph_VV, self.nodes(), self.config.layers)
         if self.config.loss == "softmax":
             total = self._softmax(
                 final_VD, user_P[mine], item_P[mine], np.unique(item_P), len(edges)
@@ -166,12 +187,33 @@ class LinkTask(Trainable):
 
     def validate(self, shard: Shard) -> tuple[float, int]:
         """NDCG@10 of the validation users that have a node."""
-        final_VD, _ = propagate(self.graph_VV, self.node_VD, self.config.layers)
+        final_VD, _ = propagate(self.graph_VV, self.nodes(), self.config.layers)
         item_MD = ranking_items(final_VD[self.num_users :], self.config.loss)
         user_B = torch.from_numpy(self.data["valid.users"].astype(np.int64)).to(final_VD.device)
         return validation_ndcg(
             self.data, lambda rows: final_VD[user_B[torch.from_numpy(rows)]] @ item_MD.T, shard
         )
+
+
+def media_sum(
+    weights: Mapping[str, Tensor], vectors: Mapping[str, tuple[Tensor, Tensor]], count: int
+) -> Tensor:
+    """(count, D): mean of the projected media that each item has; zeros for one without.
+
+    Args:
+        weights: medium -> (D, W).
+        vectors: medium -> places of the items that have it, (P,), and its vectors (P, W).
+        count: of items.
+    """
+    first = next(iter(weights.values()))
+    total_ND, number_N1 = first.new_zeros(count, len(first)), first.new_zeros(count, 1)
+    for name, weight in weights.items():
+        if name in vectors:
+            place_P, vector_PW = vectors[name]
+            even_PW = F.layer_norm(vector_PW.float(), vector_PW.shape[1:])
+            total_ND = total_ND.index_add(0, place_P, F.linear(even_PW, weight).float())
+            number_N1 = number_N1.index_add(0, place_P, torch.ones_like(place_P)[:, None].float())
+    return total_ND / number_N1.clamp(min=1)
 
 
 def ranking_items(item_MD: Tensor, loss: str) -> Tensor:
@@ -252,23 +294,58 @@ class LightGCN(Model):
         self.message_MD = tensors["messages"]
         self.own_UD = tensors["users_own"]
         self.social_degree_U = tensors["users_social_degree"]
+        self.media = {
+            name.removeprefix("media."): value
+            for name, value in tensors.items()
+            if name.startswith("media.")
+        }
+
+    @classmethod
+    def reads_media(cls, config: Mapping[str, Any]) -> bool:
+        """As the option says."""
+        return bool(config.get("content", False))
+
+    def with_items(self, content: ItemContent) -> LightGCN:
+        """This model, knowing also items whose media it learnt, as nodes that nobody likes yet."""
+        learnt = {name: weight.shape[1] for name, weight in self.media.items()}
+        item_ids, media = new_media(self.name, learnt, content, self.item_ids)
+        if not len(item_ids):
+            return self
+        weights = {name: torch.from_numpy(weight) for name, weight in self.media.items()}
+        vectors = vectors_of(media, None, torch.device("cpu"))
+        # Of a node without neighbours all layers but the first are zero.
+        new_ND = media_sum(weights, vectors, len(item_ids)) / (self.config.layers + 1)
+        everything = np.concatenate([self.item_ids, item_ids])
+        order = np.argsort(everything, kind="stable")
+        tensors = self._tensors() | {
+            "items": np.concatenate(
+                [self.item_MD, ranking_items(new_ND, self.config.loss).numpy()]
+            )[order],
+            "messages": np.concatenate([self.message_MD, new_ND.numpy()])[order],
+        }
+        return LightGCN(self.config, everything[order], self.user_ids, tensors)
 
     @classmethod
     def _fit(cls, snapshot: Snapshot, config: LightGCNConfig, context: FitContext) -> Self:
         graph = LikeGraph.build(snapshot, context.seed)
+        content = snapshot.content if config.content else None
+        data = graph.arrays | media_arrays(content, graph.item_ids)
         weights, facts = fit_network(
             builder="training.models.gnn:build_task",
             name=cls.name,
             config=asdict(config),
-            data=graph.arrays,
+            data=data,
             context=context,
         )
-        model = cls(
-            config,
-            graph.item_ids,
-            graph.user_ids,
-            learnt_tensors(config, graph.liked_UM, graph.follows, weights["node_VD"]),
-        )
+        task = LinkTask(config, data, context.seed)
+        task.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        with torch.no_grad():
+            node_VD = task.nodes().numpy()
+        tensors = learnt_tensors(config, graph.liked_UM, graph.follows, node_VD)
+        tensors |= {
+            f"media.{name}": layer.weight.detach().numpy() for name, layer in task.project.items()
+        }
+        model = cls(config, graph.item_ids, graph.user_ids, tensors)
         model.fit_facts = facts
         return model
 
@@ -303,6 +380,7 @@ class LightGCN(Model):
             "messages": self.message_MD,
             "users_own": self.own_UD,
             "users_social_degree": self.social_degree_U,
+            **{f"media.{name}": weight for name, weight in self.media.items()},
         }
 
     def _vocabularies(self) -> dict[str, np.ndarray]:

@@ -21,13 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.loop import LoopOptions, Shard, Trainable
-from training.models.next_item_arrays import (
-    SECOND,
-    marks_of,
-    sizes_of_data,
-    tensor,
-    vectors_of,
-)
+from training.models.media import tensor, vectors_of
+from training.models.next_item_arrays import SECOND, marks_of, sizes_of_data
 from training.models.sequences import Sequences, length_buckets, padded
 from training.models.softmax import sampled_softmax, softmax_loss
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig

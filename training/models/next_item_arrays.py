@@ -1,7 +1,6 @@
 """What the transformer learns from and reads, as plain arrays for a worker, and as tensors.
 
-Shape legend: B sequences, L positions, N items, M items the model knows, P items with a medium,
-X items shown.
+Shape legend: B sequences, L positions, X items shown.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.content import ItemContent
+from training.models.media import media_widths, tensor
 from training.models.sequences import Sequences, sequences_of, tokens_before, windows_of
 from training.models.transformer_network import REACTIONS, Sizes
 from training.shown import shown_items
@@ -46,36 +45,6 @@ def training_arrays(
     windows = {"window.start": start, "window.length": length}
     named = {f"shown.{name}": array for name, array in arrays.items()}
     return sequences.arrays("tokens") | windows | named
-
-
-def media_arrays(content: ItemContent | None, item_ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Vectors by medium, and the row of each item among them, -1 without one."""
-    arrays = {}
-    for name, _ in content.widths if content else ():
-        place_M = content.places(item_ids)
-        arrays[f"media.{name}.rows"] = np.where(place_M >= 0, content.rows[name][place_M], -1)
-        arrays[f"media.{name}.vectors"] = content.vectors[name]
-    return arrays
-
-
-def media_widths(data: Mapping[str, np.ndarray]) -> tuple[tuple[str, int], ...]:
-    """Name and vector width of each medium, by name."""
-    names = sorted(key.split(".")[1] for key in data if key.startswith("media.") and "rows" in key)
-    return tuple((name, data[f"media.{name}.vectors"].shape[1]) for name in names)
-
-
-def vectors_of(
-    data: Mapping[str, np.ndarray], codes: np.ndarray | None, device: torch.device
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Medium -> which of some items (None: all) have it, and its vectors, as the network reads."""
-    found = {}
-    for name, _ in media_widths(data):
-        rows = data[f"media.{name}.rows"]
-        rows = rows if codes is None else rows[codes]
-        place = (rows >= 0).nonzero()[0]
-        vectors = data[f"media.{name}.vectors"][rows[place]]
-        found[name] = (tensor(place, device), tensor(vectors, device))
-    return found
 
 
 def marks_of(sequences: Sequences, index_BL: np.ndarray, device: torch.device) -> dict[str, Tensor]:
@@ -126,9 +95,3 @@ def sizes_of(weights: Mapping[str, np.ndarray]) -> Sizes:
         media=tuple(sorted(media.items())),
         reactions="reactions.0.weight" in weights,
     )
-
-
-def tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device, integers as torch wants them for looking up."""
-    found = torch.from_numpy(np.ascontiguousarray(array))
-    return found.to(device, torch.int64 if array.dtype.kind == "i" else found.dtype)

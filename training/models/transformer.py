@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,15 +19,10 @@ from torch import Tensor
 
 from training.content import ItemContent
 from training.distributed import fit_network
-from training.models.base import FitContext, Model, ModelConfigError, Moment, train_items
+from training.models.base import FitContext, Model, Moment, train_items
+from training.models.media import media_arrays, new_media
 from training.models.next_item import content_blocks, encode_last, item_table
-from training.models.next_item_arrays import (
-    SECOND,
-    media_arrays,
-    media_widths,
-    sizes_of,
-    training_arrays,
-)
+from training.models.next_item_arrays import SECOND, sizes_of, training_arrays
 from training.models.sequences import Sequences, sequences_of
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig
 from training.models.validation import validation_arrays
@@ -42,7 +37,6 @@ class Transformer(Model):
 
     name: ClassVar[str] = "transformer"
     config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
-    reads_media: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -132,12 +126,17 @@ class Transformer(Model):
         context.progress(f"{cls.name} goes on from an earlier model: {known:,} items known to it")
         return {f"start.{name}": value for name, value in weights.items()}
 
+    @classmethod
+    def reads_media(cls, config: Mapping[str, Any]) -> bool:
+        """Always: an item's place is what its media say, too."""
+        del config
+        return True
+
     def with_items(self, content: ItemContent) -> Transformer:
         """This model, knowing also the items that have media of the kinds that it learnt."""
-        unknown_N = codes_in(content.item_ids, self.item_ids) < 0
-        item_ids = content.item_ids[unknown_N & content.has_any()]
-        media = media_arrays(content, item_ids)
-        if not len(item_ids) or not self._can_read(media):
+        learnt = dict(self.network.sizes.media)
+        item_ids, media = new_media(self.name, learnt, content, self.item_ids)
+        if not len(item_ids):
             return self
         with torch.no_grad():
             new_ND = content_blocks(self.network, media, len(item_ids))
@@ -193,21 +192,6 @@ class Transformer(Model):
         return encode_last(
             self.network, self.table, sequences, np.arange(len(sequences.offsets) - 1), self.config
         )
-
-    def _can_read(self, media: Mapping[str, np.ndarray]) -> bool:
-        """Whether media are of the kinds and widths that were learnt.
-
-        Raises:
-            ModelConfigError: a medium has another width than it was learnt with.
-        """
-        learnt = dict(self.network.sizes.media)
-        for name, width in media_widths(media):
-            if learnt.get(name, width) != width:
-                raise ModelConfigError(
-                    f"{self.name} learnt {name} vectors of {learnt[name]} numbers, but these have "
-                    f"{width}. Vectors of another encoder mean something else: train it anew."
-                )
-        return bool(learnt)
 
     def _weights(self) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self.network.state_dict().items()}
