@@ -223,8 +223,8 @@ class Snapshot:
             examples: columns event_id, user_id, item_id, strength, label, timestamp; and, where
                 they are known, event_type, watch_share, rating, device, location.
             items: columns item_id, categories, created_at.
-            edges: columns source, target, relation; only `follows` rows between `u:` nodes
-                are used.
+            edges: columns source, target, relation, since; only `follows` rows between `u:` nodes
+                that were there before `valid_start` are used.
             valid_start: first moment of the validation part, microseconds.
             test_start: first moment of the test part, microseconds.
             end: end of the interval, microseconds; rows at or after it are left out.
@@ -252,7 +252,7 @@ class Snapshot:
         known, created = known.filter(pa.array(created < end)), created[created < end]
 
         catalogue = _sorted_unique(events["item_id"], known["item_id"])
-        follower, followee = _follows(edges)
+        follower, followee = _follows(edges, valid_start)
         user_ids = _sorted_unique(events["user_id"], follower, followee)
         users = _codes(events["user_id"], user_ids)
         # Sorting by the string event_id is the slow key, so arrow ranks it once.
@@ -360,10 +360,11 @@ def _columns(
     return table.select([*required, *nullable, *there])
 
 
-def _follows(edges: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Follower and followee ids of the follow edges between users."""
-    edges = _columns("edges", edges, required=("source", "target", "relation"))
+def _follows(edges: pa.Table, before: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Follower and followee ids of the follow edges between users, as of a moment."""
+    edges = _columns("edges", edges, required=("source", "target", "relation"), nullable=("since",))
     edges = edges.filter(pc.equal(edges["relation"], "follows"))
+    edges = edges.filter(pa.array(_microseconds(edges["since"]) < before))
     between_users = pc.and_(
         pc.starts_with(edges["source"], "u:"), pc.starts_with(edges["target"], "u:")
     )

@@ -59,6 +59,8 @@ GRAPH_EDGES: tuple[Feature, ...] = (
     Feature("relation", "`follows`, `interacts` or `similar`.", "-", ("FE-51", "FE-52", "FE-53")),
     Feature("weight", "1 for a follow; summed strengths that fade with age; cosine similarity.",
             "0 and more", ("FE-52", "FE-53")),
+    Feature("since", "When a follow began; none when it was always there, or of other edges.",
+            "UTC", ("FE-51",)),
 )  # fmt: skip
 
 TABLES: dict[str, tuple[Feature, ...]] = {

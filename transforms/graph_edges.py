@@ -38,7 +38,8 @@ def graph_edges(
 ) -> DataFrame:
     """Builds the edges known strictly before the interval's end.
 
-    * `follows`: from follower to followee as given, never mirrored; weight 1 (FE-51).
+    * `follows`: from follower to followee as given, never mirrored; weight 1, and since when
+      (FE-51).
     * `interacts`: from user to item; weight = sum of strength * 0.5^(age / 30 days); pairs of
       strength 0 are no edge.
     * `similar`: from an item to the `similar_items` nearest ones by the cosine of who liked them,
@@ -64,14 +65,20 @@ def graph_edges(
         _similar(before.filter("is_positive"), similar_items),
     ]
     return reduce(DataFrame.unionByName, parts).select(
-        end.alias("interval_end"), "source", "target", "relation", "weight"
+        end.alias("interval_end"), "source", "target", "relation", "weight", "since"
     )
 
 
 def _follows(follows: DataFrame, end: Column) -> DataFrame:
     known = follows.filter(F.col("since").isNull() | (F.col("since") < end))
-    pairs = known.select("follower_id", "followee_id").distinct()
-    return _edges(pairs, _user("follower_id"), _user("followee_id"), "follows", F.lit(1.0))
+    # One row without a time says that the edge was always there.
+    always = F.count("since") < F.count(F.lit(1))
+    pairs = known.groupBy("follower_id", "followee_id").agg(
+        F.when(~always, F.min("since")).alias("since")
+    )
+    return _edges(
+        pairs, _user("follower_id"), _user("followee_id"), "follows", F.lit(1.0), F.col("since")
+    )
 
 
 def _interacts(before: DataFrame, end: Column) -> DataFrame:
@@ -130,13 +137,19 @@ def _similar(liked: DataFrame, count: int) -> DataFrame:
 
 
 def _edges(
-    df: DataFrame, source: Column, target: Column, relation: str, weight: Column
+    df: DataFrame,
+    source: Column,
+    target: Column,
+    relation: str,
+    weight: Column,
+    since: Column | None = None,
 ) -> DataFrame:
     return df.select(
         source.alias("source"),
         target.alias("target"),
         F.lit(relation).alias("relation"),
         weight.alias("weight"),
+        (F.lit(None).cast("timestamp") if since is None else since).alias("since"),
     )
 
 

@@ -99,7 +99,8 @@ SCHEMAS: dict[str, str] = {
         strengths array<double>
     """,
     "graph_edges": """
-        interval_end timestamp, source string, target string, relation string, weight double
+        interval_end timestamp, source string, target string, relation string, weight double,
+        since timestamp
     """,
     "examples": """
         interval_end timestamp, event_id string, user_id string, item_id string,

@@ -54,6 +54,7 @@ def snapshot_of(
             "source": pa.array([f"u:{follower}" for follower, _ in follows], pa.string()),
             "target": pa.array([f"u:{followee}" for _, followee in follows], pa.string()),
             "relation": pa.array(["follows"] * len(follows), pa.string()),
+            "since": pa.array([None] * len(follows), utc),
         }
     )
     valid_start, test_start, end = (int(cut * HOUR) for cut in cuts)

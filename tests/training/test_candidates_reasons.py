@@ -196,7 +196,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, dict[str
             "created_at": pa.array([], pa.timestamp("us")),
         }
     )
-    edges = pa.table({name: pa.array([], pa.string()) for name in ("source", "target", "relation")})
+    edges = pa.table(
+        {name: pa.array([], pa.string()) for name in ("source", "target", "relation", "since")}
+    )
     snapshot = Snapshot.from_tables(events, items, edges, valid_start=300, test_start=350, end=400)
     models = {
         name: model.fit(

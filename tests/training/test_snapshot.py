@@ -48,9 +48,13 @@ def items(**changes: list) -> pa.Table:
 def edges() -> pa.Table:
     return pa.table(
         {
-            "source": ["u:a", "u:c", "u:a", "i:x"],
-            "target": ["u:c", "u:b", "i:x", "i:z"],
-            "relation": ["follows", "follows", "interacts", "similar"],
+            "source": ["u:a", "u:c", "u:a", "i:x", "u:b", "u:b"],
+            "target": ["u:c", "u:b", "i:x", "i:z", "u:a", "u:c"],
+            "relation": ["follows", "follows", "interacts", "similar", "follows", "follows"],
+            # The last two came when training was over.
+            "since": pa.array(
+                [None, 4 * HOUR - 1, None, None, 4 * HOUR, 9 * HOUR], pa.timestamp("us", tz="UTC")
+            ),
         }
     )
 
@@ -188,7 +192,7 @@ def test_codes_in(ids: list[str], vocabulary: list[str], codes: list[int]):
         ),
         (
             lambda: {"edges": pa.table({})},
-            "The edges table has no column source, target, relation. It has: no columns.",
+            "The edges table has no column source, target, relation, since. It has: no columns.",
         ),
     ],
 )

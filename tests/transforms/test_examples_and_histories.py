@@ -300,6 +300,21 @@ def test_graph_edges(table):
     assert rows == sum(len(edges) for edges in found.values())
 
 
+def test_a_follow_knows_since_when_and_other_edges_do_not(table):
+    follows = [
+        {"follower_id": "1", "followee_id": "2", "since": END - DAY},
+        {"follower_id": "1", "followee_id": "2", "since": END - 2 * DAY},
+        {"follower_id": "1", "followee_id": "3", "since": END - DAY},
+        {"follower_id": "1", "followee_id": "3"},
+    ]
+    found = graph_edges(
+        table("events", [event("1", "a", END - DAY, "like")]), table("items", []),
+        table("follows", follows), interval_end=END, similar_items=2, rule=LabelRule(),
+    )  # fmt: skip
+    since = {row.target: row.since and row.since.astimezone(UTC) for row in found.collect()}
+    assert since == {"u:2": END - 2 * DAY, "u:3": None, "i:a": None}
+
+
 def test_similar_items_take_the_latest_likes_of_a_user(table):
     count = MAX_LIKED_PER_USER + 1
     events = [event("u", f"i{n:03}", END - n * HOUR, "like") for n in range(1, count + 1)]
