@@ -104,7 +104,7 @@ def test_other_architectures_formats_options_and_vocabularies_are_refused(saved:
     edit(saved, model="oracle")
     assert refused(saved) == (
         "The model folder F holds a 'oracle' model, which this version does not know. It knows: "
-        "gnn, item_knn, popularity, transformer."
+        "gnn, item_knn, popularity, social_gnn, spectral, transformer."
     )
     edit(saved, model="popularity", config={"window": 1})
     with pytest.raises(ModelConfigError, match="popularity has no option 'window'"):
