@@ -18,9 +18,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -54,6 +54,16 @@ class LoopOptions:
     sharding: str = "ddp"
     """ddp: each worker holds all weights. fsdp: each holds a part of them and of what AdamW knows
     (FSDP2, Zhao et al. 2023), and gathers a block's weights while it works on it."""
+
+    @classmethod
+    def of(cls, config: Any, seed: int) -> Self:
+        """Those that a model's configuration has, by their names."""
+        named = {
+            part.name: getattr(config, part.name)
+            for part in fields(cls)
+            if part.name in vars(config)
+        }
+        return cls(**{**named, "seed": seed})
 
 
 @dataclass(frozen=True)

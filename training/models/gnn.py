@@ -226,15 +226,7 @@ def build_task(
 ) -> tuple[LinkTask, LoopOptions]:
     """What a training worker builds from plain values."""
     parsed = LightGCNConfig(**config)
-    options = LoopOptions(
-        seed=seed,
-        epochs=parsed.epochs,
-        patience=parsed.patience,
-        learning_rate=parsed.learning_rate,
-        weight_decay=parsed.weight_decay,
-        precision=parsed.precision,
-    )
-    return LinkTask(parsed, data, seed), options
+    return LinkTask(parsed, data, seed), LoopOptions.of(parsed, seed)
 
 
 def learnt_tensors(

@@ -267,16 +267,7 @@ def build_task(
 ) -> tuple[NextItemTask, LoopOptions]:
     """What a training worker builds from plain values."""
     parsed = TransformerConfig(**config)
-    options = LoopOptions(
-        seed=seed,
-        epochs=parsed.epochs,
-        patience=parsed.patience,
-        learning_rate=parsed.learning_rate,
-        weight_decay=parsed.weight_decay,
-        precision=parsed.precision,
-        sharding=parsed.sharding,
-    )
-    return NextItemTask(parsed, data, seed), options
+    return NextItemTask(parsed, data, seed), LoopOptions.of(parsed, seed)
 
 
 def item_table(network: Network, data: Mapping[str, np.ndarray]) -> Tensor:

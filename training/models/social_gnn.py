@@ -198,15 +198,7 @@ def build_task(
 ) -> tuple[PairTask, LoopOptions]:
     """What a training worker builds from plain values."""
     parsed = SocialGNNConfig(**config)
-    options = LoopOptions(
-        seed=seed,
-        epochs=parsed.epochs,
-        patience=parsed.patience,
-        learning_rate=parsed.learning_rate,
-        weight_decay=parsed.weight_decay,
-        precision=parsed.precision,
-    )
-    return PairTask(parsed, data, seed), options
+    return PairTask(parsed, data, seed), LoopOptions.of(parsed, seed)
 
 
 def people_of(follows: np.ndarray, num_users: int) -> sparse.csr_array:
