@@ -81,3 +81,18 @@ class StageWorld:
         """Run one stage for the interval that ends at a moment."""
         context = self.context(stage, end)
         return function(context.step.kind)(context)
+
+    def rows(self, stage: str, end: datetime) -> list[str]:
+        """The rows that a stage wrote for an interval, in a fixed order; of examples, the window."""
+        [tables] = [step.writes for step in self.project.steps if step.name == stage]
+        return [row for table in tables for row in self._rows(table, end)]
+
+    def _rows(self, table: str, end: datetime) -> list[str]:
+        if table == "examples":
+            window = self.project.pipeline.features.training_window
+            found = self.lake.arrow(
+                table, since={"timestamp": end - window}, before={"timestamp": end}
+            )
+        else:
+            found = self.lake.arrow(table, interval_end=end)
+        return sorted(repr(sorted(row.items())) for row in found.to_pylist())
