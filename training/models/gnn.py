@@ -11,7 +11,7 @@ I distinct items of a batch, n negatives of a pair, B histories.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from training.content import ItemContent
 from training.distributed import fit_network
-from training.loop import LoopOptions, Shard, Trainable
+from training.loop import LoopOptions, Shard
 from training.models.base import FitContext, Model
 from training.models.graph import (
+    GraphTask,
     LikeGraph,
-    likes_of,
     normalised_graph,
     propagate,
     rows_of,
@@ -70,15 +70,12 @@ class LightGCNConfig:
                 raise ValueError(f"{option} must be at least 0, but it is {getattr(self, option)}.")
 
 
-class LinkTask(Trainable):
-    """Node embeddings with the message graph, the pairs to rank, and validation users."""
+class LinkTask(GraphTask):
+    """The likes to rank before other items, by nodes smoothed over the graph."""
 
     def __init__(self, config: LightGCNConfig, data: Mapping[str, np.ndarray], seed: int) -> None:
-        super().__init__()
-        self.config, self.data, self.seed = config, data, seed
-        self.num_users, self.num_items = (int(size) for size in data["sizes"])
-        self.node_VD = nn.Parameter(torch.empty(self.num_users + self.num_items, config.width))
-        nn.init.normal_(self.node_VD, std=0.1)
+        super().__init__(config.width, config.batch_size, data, seed)
+        self.config = config
         self.project = nn.ModuleDict(
             {
                 name: nn.Linear(width, config.width, bias=False)
@@ -86,55 +83,33 @@ class LinkTask(Trainable):
                 if config.content
             }
         )
-        self.liked_UM = likes_of(data)
-        graph_VV = normalised_graph(self.liked_UM, data["follows"], config.social_weight)
-        self.graph_VV = torch_csr(graph_VV)
+        self.graph_VV = torch_csr(
+            normalised_graph(self.liked_UM, data["follows"], config.social_weight)
+        )
         share_M = np.bincount(data["liked.items"], minlength=self.num_items)
         self.share_M = share_M / max(1, share_M.sum())
 
     def nodes(self) -> Tensor:
         """(V, D): what the ids have learnt, plus what the items' media say."""
-        if not self.project:
-            return self.node_VD
-        vectors = vectors_of(self.data, None, self.node_VD.device)
         weights = {name: layer.weight for name, layer in self.project.items()}
-        content_MD = media_sum(weights, vectors, self.num_items)
-        return torch.cat(
-            [self.node_VD[: self.num_users], self.node_VD[self.num_users :] + content_MD]
-        )
-
-    def _apply(self, fn: Any, recurse: bool = True) -> LinkTask:
-        # A sparse buffer would be part of the weights and of DDP's broadcast; it is neither.
-        super()._apply(fn, recurse)
-        self.graph_VV = self.graph_VV.to(self.node_VD.device)
-        return self
-
-    def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
-        """Edge numbers of each batch with the seed of its negatives."""
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.data["liked.items"]))
-        cuts = range(self.config.batch_size, len(order), self.config.batch_size)
-        return [(edges, int(rng.integers(2**62))) for edges in np.split(order, list(cuts))]
+        return with_media(self.node_VD, weights, self.data)
 
     def forward(self, batch: tuple[np.ndarray, int], shard: Shard) -> Tensor:
         """Mean loss of the pairs."""
-        edges, seed = batch
-        user_P = (
-            np.searchsorted(self.data["liked.offsets"], edges, side="right").astype(np.int64) - 1
-        )
-        item_P = self.data["liked.items"][edges].astype(np.int64)
+        likes, seed = batch
+        user_P, item_P = self.pairs(likes)
         mine = slice(shard.index, None, shard.count)
         final_VD, _ = propagate(self.graph_VV, self.nodes(), self.config.layers)
         if self.config.loss == "softmax":
             total = self._softmax(
-                final_VD, user_P[mine], item_P[mine], np.unique(item_P), len(edges)
+                final_VD, user_P[mine], item_P[mine], np.unique(item_P), len(likes)
             )
         else:
             negative_Pn = sample_negatives(
                 self.liked_UM, user_P, self.config.negatives, np.random.default_rng(seed)
             )
             total = self._bpr(final_VD, user_P[mine], item_P[mine], negative_Pn[mine])
-        return total / len(edges)
+        return total / len(likes)
 
     def _softmax(
         self,
@@ -193,6 +168,25 @@ class LinkTask(Trainable):
         return validation_ndcg(
             self.data, lambda rows: final_VD[user_B[torch.from_numpy(rows)]] @ item_MD.T, shard
         )
+
+
+def with_media(
+    node_VD: Tensor, weights: Mapping[str, Tensor], data: Mapping[str, np.ndarray]
+) -> Tensor:
+    """(V, D): nodes of users, and of items with the media that each has.
+
+    Args:
+        node_VD: what the ids have learnt.
+        weights: medium -> (D, W); none leaves the nodes as they are.
+        data: `LikeGraph.arrays` and `media_arrays`.
+    """
+    if not weights:
+        return node_VD
+    num_users, num_items = data["sizes"]
+    vectors = vectors_of(data, None, node_VD.device)
+    return torch.cat(
+        [node_VD[:num_users], node_VD[num_users:] + media_sum(weights, vectors, num_items)]
+    )
 
 
 def media_sum(
@@ -329,14 +323,18 @@ class LightGCN(Model):
             data=data,
             context=context,
         )
-        task = LinkTask(config, data, context.seed)
-        task.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        with torch.no_grad():
-            node_VD = task.nodes().numpy()
-        tensors = learnt_tensors(config, graph.liked_UM, graph.follows, node_VD)
-        tensors |= {
-            f"media.{name}": layer.weight.detach().numpy() for name, layer in task.project.items()
+        media = {
+            name: weights[f"project.{name}.weight"]
+            for name, _ in media_widths(data)
+            if config.content
         }
+        node_VD = with_media(
+            torch.from_numpy(weights["node_VD"]),
+            {name: torch.from_numpy(weight) for name, weight in media.items()},
+            data,
+        )
+        tensors = learnt_tensors(config, graph.liked_UM, graph.follows, node_VD.numpy())
+        tensors |= {f"media.{name}": weight for name, weight in media.items()}
         model = cls(config, graph.item_ids, graph.user_ids, tensors)
         model.fit_facts = facts
         return model

@@ -6,15 +6,16 @@ Shape legend: U users, M items, V = U + M nodes, D width, K layers, P pairs, n n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 
+from training.loop import Trainable
 from training.models.base import train_items
 from training.models.validation import validation_users
 from training.snapshot import Snapshot, codes_in
@@ -40,14 +41,7 @@ class LikeGraph:
     @classmethod
     def build(cls, snapshot: Snapshot, seed: int) -> Self:
         """The graph of a snapshot; nothing of its validation and test parts is an edge."""
-        mask_E = snapshot.positives(None, snapshot.valid_start)
-        item_ids, item_T = train_items(snapshot, mask_E)
-        code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
-        liked_UM = sparse.csr_array(
-            (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
-        )
-        liked_UM.sort_indices()
-        liked_UM.data[:] = 1.0
+        item_ids, code_U, liked_UM = train_likes(snapshot)
         own_code = codes_in(np.arange(len(snapshot.user_ids)), code_U)
         follows = own_code[snapshot.follows]
         follows = follows[:, (follows >= 0).all(axis=0)]
@@ -62,6 +56,57 @@ class LikeGraph:
             **valid,
         }
         return cls(item_ids, snapshot.user_ids[code_U], liked_UM, follows, arrays)
+
+
+def train_likes(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray, sparse.csr_array]:
+    """Who liked what before validation.
+
+    Returns:
+        item_ids (M,) str sorted, codes of the users who liked something (U,), and (U, M) of ones.
+    """
+    mask_E = snapshot.positives(None, snapshot.valid_start)
+    item_ids, item_T = train_items(snapshot, mask_E)
+    code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
+    liked_UM = sparse.csr_array(
+        (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
+    )
+    liked_UM.sum_duplicates()
+    liked_UM.data[:] = 1.0
+    return item_ids, code_U, liked_UM
+
+
+class GraphTask(Trainable):
+    """Embeddings of the nodes beside the graph that carries messages, and likes in batches."""
+
+    graph_VV: Tensor
+
+    def __init__(
+        self, width: int, batch_size: int, data: Mapping[str, np.ndarray], seed: int
+    ) -> None:
+        super().__init__()
+        self.data, self.seed, self.batch_size = data, seed, batch_size
+        self.liked_UM = likes_of(data)
+        self.num_users, self.num_items = self.liked_UM.shape
+        self.node_VD = nn.Parameter(torch.empty(self.num_users + self.num_items, width))
+        nn.init.normal_(self.node_VD, std=0.1)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> GraphTask:
+        # A sparse buffer would be part of the weights and of DDP's broadcast; it is neither.
+        super()._apply(fn, recurse)
+        self.graph_VV = self.graph_VV.to(self.node_VD.device)
+        return self
+
+    def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
+        """Numbers of the likes of each batch with the seed of its negatives."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(self.liked_UM.nnz)
+        cuts = range(self.batch_size, len(order), self.batch_size)
+        return [(likes, int(rng.integers(2**62))) for likes in np.split(order, list(cuts))]
+
+    def pairs(self, likes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of the users (P,) and items (P,) of some likes."""
+        user_P = np.searchsorted(self.liked_UM.indptr, likes, side="right").astype(np.int64) - 1
+        return user_P, self.liked_UM.indices[likes].astype(np.int64)
 
 
 def likes_of(data: Mapping[str, np.ndarray]) -> sparse.csr_array:

@@ -11,7 +11,7 @@ batch, n negatives of a pair, B histories, E edges of the attention.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
@@ -23,12 +23,12 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from training.distributed import fit_network
-from training.loop import LoopOptions, Shard, Trainable
+from training.loop import LoopOptions, Shard
 from training.models.base import FitContext, Model
 from training.models.graph import (
+    GraphTask,
     LikeGraph,
     SymmetricProduct,
-    likes_of,
     normalised_graph,
     rows_of,
     sample_negatives,
@@ -124,16 +124,12 @@ class Network(nn.Module):
         )
 
 
-class PairTask(Trainable):
-    """Embeddings and network with the message graph, the pairs to tell apart, validation users."""
+class PairTask(GraphTask):
+    """The likes to tell from other pairs, by what the network makes of the whole graph."""
 
     def __init__(self, config: SocialGNNConfig, data: Mapping[str, np.ndarray], seed: int) -> None:
-        super().__init__()
-        self.config, self.data, self.seed = config, data, seed
-        self.liked_UM = likes_of(data)
-        self.num_users, self.num_items = self.liked_UM.shape
-        self.node_VD = nn.Parameter(torch.empty(self.num_users + self.num_items, config.width))
-        nn.init.normal_(self.node_VD, std=0.1)
+        super().__init__(config.width, config.batch_size, data, seed)
+        self.config = config
         self.network = Network(config)
         self.graph_VV = torch_csr(message_graph(self.liked_UM, data["follows"]))
         people = people_of(data["follows"], self.num_users)
@@ -143,30 +139,19 @@ class PairTask(Trainable):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> PairTask:
-        # A sparse buffer would be part of the weights and of DDP's broadcast; it is neither.
         super()._apply(fn, recurse)
-        self.graph_VV = self.graph_VV.to(self.node_VD.device)
         self.edge_2E = self.edge_2E.to(self.node_VD.device)
         return self
-
-    def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
-        """Numbers of the likes of each batch with the seed of its negatives."""
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(self.liked_UM.nnz)
-        cuts = range(self.config.batch_size, len(order), self.config.batch_size)
-        return [(likes, int(rng.integers(2**62))) for likes in np.split(order, list(cuts))]
 
     def forward(self, batch: tuple[np.ndarray, int], shard: Shard) -> Tensor:
         """Mean binary cross-entropy: each like counts as much as its negatives together."""
         likes, seed = batch
-        user_P = np.searchsorted(self.liked_UM.indptr, likes, side="right").astype(np.int64) - 1
+        user_P, item_P = self.pairs(likes)
         negative_Pn = sample_negatives(
             self.liked_UM, user_P, self.config.negatives, np.random.default_rng(seed)
         )
         mine = slice(shard.index, None, shard.count)
-        item_Pk = np.concatenate(
-            [self.liked_UM.indices[likes][mine, None], negative_Pn[mine]], axis=1
-        )
+        item_Pk = np.concatenate([item_P[mine, None], negative_Pn[mine]], axis=1)
         device = self.node_VD.device
         final_VD = self.network.encode(self.graph_VV, self.edge_2E, self.node_VD)[-1]
         user_PkD = final_VD[torch.from_numpy(user_P[mine]).to(device)][:, None].expand(

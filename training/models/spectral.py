@@ -18,8 +18,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from training.models.base import FitContext, Model, train_items
-from training.models.graph import torch_csr
+from training.models.base import FitContext, Model
+from training.models.graph import torch_csr, train_likes
 from training.snapshot import Histories, Snapshot
 
 _OVERSAMPLING, _POWER_ITERATIONS = 16, 3
@@ -78,14 +78,7 @@ class Spectral(Model):
 
     @classmethod
     def _fit(cls, snapshot: Snapshot, config: SpectralConfig, context: FitContext) -> Self:
-        mask_E = snapshot.positives(None, snapshot.valid_start)
-        item_ids, item_T = train_items(snapshot, mask_E)
-        code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
-        likes_UM = sparse.csr_array(
-            (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
-        )
-        likes_UM.sum_duplicates()
-        likes_UM.data[:] = 1.0
+        item_ids, _, likes_UM = train_likes(snapshot)
         power_M = (likes_UM.sum(axis=0) ** config.item_power).astype(np.float32)
         power_U = (likes_UM.sum(axis=1) ** config.user_power).astype(np.float32)
         likes_UM = sparse.diags_array(1 / power_U) @ likes_UM @ sparse.diags_array(1 / power_M)
