@@ -182,12 +182,14 @@ def normalised_graph(
 
 def torch_csr(matrix: sparse.csr_array) -> Tensor:
     """The same matrix as a sparse tensor."""
+    # MKL takes 32 bits and else converts the indices with every product: a third of its time.
+    index = np.int32 if max(*matrix.shape, matrix.nnz) < 2**31 else np.int64
     with warnings.catch_warnings():
         # PyTorch calls its CSR layout a beta once a process; the products used here are tested.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.indptr.astype(index)),
+            torch.from_numpy(matrix.indices.astype(index)),
             torch.from_numpy(matrix.data),
             size=matrix.shape,
             check_invariants=True,
