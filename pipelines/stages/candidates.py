@@ -45,7 +45,8 @@ def run(context: StageContext) -> StageResult:
     weights = {name: _weight(context.project, name) for name in models}
     items = _known_items(context)
     users = _active_users(context)
-    histories, seen = _histories(context, users, items["item_id"])
+    sequences = context.arrow("sequences", interval_end=context.interval.end)
+    histories, seen = _histories(context, users, items["item_id"], sequences)
     follows = network.follows_of(context, users)
     lists = pa.concat_tables(
         build_candidates(
@@ -57,7 +58,9 @@ def run(context: StageContext) -> StageResult:
             popular=popular,
             versions=versions,
             titles=items["title"].to_pylist(),
-            circles=network.circles(context, follows, users, items["item_id"]),
+            circles=network.circles(
+                follows, users, items["item_id"], sequences, histories.positive_from
+            ),
             batch=options.batch,
             progress=_every_tenth(context, len(histories)),
         )
@@ -76,7 +79,7 @@ def run(context: StageContext) -> StageResult:
         "staged_similar_items", _stamped(alike, {"model_version": version, **stamp})
     )
     own = lists.filter(pc.not_equal(lists["user_id"], EVERYBODY))
-    outside = network.out_of_network(context, own, users, follows)
+    outside = network.out_of_network(own, users, follows, items)
     told = "" if outside is None else f", {outside:.0%} by people they do not follow"
     served = ", ".join(f"{name} v{versions[name]} x {weights[name]:g}" for name in models)
     return StageResult(
@@ -125,11 +128,11 @@ def _weight(project: Project, name: str) -> float:
 
 
 def _known_items(context: StageContext) -> pa.Table:
-    """Ids and titles of the items known before the interval's end, by id."""
+    """Ids, titles and authors of the items known before the interval's end, by id."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    items = context.arrow("items", columns=["item_id", "title", "created_at"])
+    items = context.arrow("items", columns=["item_id", "title", "author_id", "created_at"])
     known = pc.fill_null(pc.less(items["created_at"], pa.scalar(context.interval.end)), True)
     return items.filter(known).sort_by("item_id")
 
@@ -150,7 +153,7 @@ def _active_users(context: StageContext) -> pa.Array:
 
 
 def _histories(
-    context: StageContext, users: pa.Array, catalogue: pa.ChunkedArray
+    context: StageContext, users: pa.Array, catalogue: pa.ChunkedArray, sequences: pa.Table
 ) -> tuple[Histories, ItemLists]:
     """What the users did before the interval's end, and the items they have met."""
     import numpy as np
@@ -162,7 +165,6 @@ def _histories(
 
     end = context.interval.end
     items = catalogue.combine_chunks()
-    sequences = context.arrow("sequences", interval_end=end)
     row_S = pc.index_in(sequences["user_id"], value_set=users)
     sequences = sequences.append_column("row", row_S).filter(pc.is_valid(row_S)).sort_by("row")
     lengths = pc.list_value_length(sequences["item_ids"]).to_numpy()

@@ -26,9 +26,21 @@ def follows_of(context: StageContext, users: pa.Array) -> pa.Table:
 
 
 def circles(
-    context: StageContext, follows: pa.Table, users: pa.Array, catalogue: pa.ChunkedArray
+    follows: pa.Table,
+    users: pa.Array,
+    catalogue: pa.ChunkedArray,
+    sequences: pa.Table,
+    positive_from: float,
 ) -> Circles | None:
-    """What people whom the users follow had liked by the interval's end; None without follows."""
+    """What people whom the users follow had liked; None where nobody follows anybody.
+
+    Args:
+        follows: `follows_of` the users.
+        users: ids; the circles are theirs.
+        catalogue: ids of the items.
+        sequences: histories of everybody.
+        positive_from: strength of a like.
+    """
     import numpy as np
     import pyarrow.compute as pc
 
@@ -37,11 +49,6 @@ def circles(
     if not follows.num_rows:
         return None
     people = pc.unique(follows["followee_id"])
-    sequences = context.arrow(
-        "sequences",
-        columns=["user_id", "item_ids", "strengths"],
-        interval_end=context.interval.end,
-    )
     row_S = pc.index_in(sequences["user_id"], value_set=people)
     sequences = sequences.append_column("row", row_S).filter(pc.is_valid(row_S))
     row_T = np.repeat(
@@ -49,9 +56,8 @@ def circles(
     )
     items = pc.list_flatten(sequences["item_ids"])
     code_T = pc.fill_null(pc.index_in(items, value_set=catalogue.combine_chunks()), -1).to_numpy()
-    threshold = np.float32(context.project.pipeline.features.label.threshold)
     strength_T = pc.list_flatten(sequences["strengths"]).to_numpy().astype(np.float32)
-    liked_T = (code_T >= 0) & (strength_T >= threshold)
+    liked_T = (code_T >= 0) & (strength_T >= np.float32(positive_from))
     followed_F = pc.index_in(follows["followee_id"], value_set=people).to_numpy()
     return Circles.of_pairs(
         np.stack([follows["row"].to_numpy(), followed_F]),
@@ -61,11 +67,17 @@ def circles(
 
 
 def out_of_network(
-    context: StageContext, lists: pa.Table, users: pa.Array, follows: pa.Table
+    lists: pa.Table, users: pa.Array, follows: pa.Table, items: pa.Table
 ) -> float | None:
     """Mean share of the users' lists by authors whom they do not follow (HY-23).
 
     None where nobody follows anybody, or no author is known.
+
+    Args:
+        lists: `user_id`, `item_id` and `rank` from 1.
+        users: ids.
+        follows: `follows_of` the users.
+        items: `item_id` and `author_id`.
     """
     import numpy as np
     import pyarrow as pa
@@ -73,7 +85,6 @@ def out_of_network(
 
     from training.metrics import out_of_network_share
 
-    items = context.arrow("items", columns=["item_id", "author_id"])
     items = items.filter(pc.is_valid(items["author_id"]))
     if not follows.num_rows or not items.num_rows:
         return None

@@ -51,7 +51,8 @@ def test_people_whom_a_user_follows_are_counted_by_what_they_liked(world: StageW
     context = world.context("candidates", END)
     follows = follows_of(context, USERS)
     catalogue = pa.chunked_array([["i0", "i1", "i2", "i3"]])
-    found = circles(context, follows, USERS, catalogue)
+    sequences = context.arrow("sequences", interval_end=END)
+    found = circles(follows, USERS, catalogue, sequences, positive_from=1.0)
     assert found is not None
     items_BK = np.tile([0, 1, 2, 3, -1], (3, 1))
     assert found.liked_by(0, items_BK).tolist() == [
@@ -61,9 +62,11 @@ def test_people_whom_a_user_follows_are_counted_by_what_they_liked(world: StageW
     ]
 
 
-def test_the_share_of_a_list_by_strangers(world: StageWorld):
-    context = world.context("candidates", END)
-    follows = follows_of(context, USERS)
+FOLLOWED = pa.table({"row": pa.array([1, 1], pa.int32()), "followee_id": ["x", "y"]})
+AUTHORS = pa.Table.from_pylist(ITEMS)
+
+
+def test_the_share_of_a_list_by_strangers():
     rows = [
         ("ann", 1, "i0"),
         ("ann", 2, "i2"),
@@ -75,13 +78,13 @@ def test_the_share_of_a_list_by_strangers(world: StageWorld):
         dict(zip(("user_id", "rank", "item_id"), zip(*rows, strict=True), strict=True))
     )
     # Ann: x she follows, a she does not, one item has no author, one is her own. Bob: a stranger.
-    assert out_of_network(context, lists, USERS, follows) == pytest.approx((1 / 3 + 1) / 2)
+    share = out_of_network(lists, USERS, FOLLOWED, AUTHORS)
+    assert share == pytest.approx((1 / 3 + 1) / 2)
 
 
-def test_where_nobody_follows_there_is_nothing_to_say(world: StageWorld):
-    context = world.context("candidates", END)
-    alone = follows_of(context, pa.array(["*", "bob"]))
-    catalogue = pa.chunked_array([["i0"]])
-    assert circles(context, alone, pa.array(["*", "bob"]), catalogue) is None
+def test_where_nobody_follows_there_is_nothing_to_say():
+    nobody = FOLLOWED.slice(0, 0)
+    histories = pa.table({"user_id": ["x"], "item_ids": [["i0"]], "strengths": [[1.0]]})
+    assert circles(nobody, USERS, pa.chunked_array([["i0"]]), histories, 1.0) is None
     lists = pa.table({"user_id": ["bob"], "rank": [1], "item_id": ["i0"]})
-    assert out_of_network(context, lists, pa.array(["*", "bob"]), alone) is None
+    assert out_of_network(lists, USERS, nobody, AUTHORS) is None
