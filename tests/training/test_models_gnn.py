@@ -82,7 +82,7 @@ def histories(liked_BM: np.ndarray, users: list[str]) -> Histories:
 
 
 @pytest.mark.parametrize("social_weight", [0.0, 0.5])
-@pytest.mark.parametrize("loss", ["softmax", "bpr"])
+@pytest.mark.parametrize("loss", ["softmax", "directau", "bpr"])
 def test_user_vectors_follow_the_history(social_weight: float, loss: str):
     liked_UM = LIKED_UM[:, :4]  # every item of a fitted model is liked by someone
     config = LightGCNConfig(width=3, layers=3, loss=loss, social_weight=social_weight)
@@ -127,6 +127,22 @@ def test_the_softmax_loss_is_as_written_out(edges: np.ndarray):
                 terms.append(unit_VD[user] @ unit_VD[4 + item] / 0.5 - np.log(in_batch))
         total = total + torch.stack(terms).logsumexp(0) - positive
     torch.testing.assert_close(subject((edges, 0), Shard()), total / len(edges))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_directau_loss_is_as_written_out(shards: int):
+    user_E, item_E = LIKED_UM.tocoo().coords
+    subject = task(loss="directau", uniformity=0.5)
+    final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
+    unit_VD = torch.nn.functional.normalize(final_VD, dim=1)
+    edges = np.array([0, 3, 9])
+    user_PD, item_PD = unit_VD[user_E[edges]], unit_VD[4 + item_E[edges]]
+    wanted = (user_PD - item_PD).square().sum(1).mean()
+    for side_PD in (user_PD, item_PD):
+        kernel = torch.pdist(side_PD).square().mul(-2).exp().mean().log()
+        wanted = wanted + 0.5 * kernel / 2
+    parts = [subject((edges, 0), Shard(index, shards)) for index in range(shards)]
+    torch.testing.assert_close(torch.stack(parts).sum(), wanted)
 
 
 def test_the_bpr_loss_is_as_written_out():
@@ -181,6 +197,7 @@ def test_pairs_without_a_negative_cost_nothing():
     [
         {},
         {"loss": "bpr", "negatives": 2, "epochs": 30},
+        {"loss": "directau", "uniformity": 0.5},
         {"social_weight": 0.3},
         {"layers": 3},
     ],

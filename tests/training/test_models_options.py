@@ -37,7 +37,7 @@ def test_unknown_options_are_refused(name: str, planted: Snapshot, context: Cont
             {"widht": 1},
             "gnn has no option 'widht'. Did you mean 'width'? Its options are: batch_size, content, epochs, "
             "layers, learning_rate, loss, negatives, patience, precision, social_weight, "
-            "temperature, weight_decay, width.",
+            "temperature, uniformity, weight_decay, width.",
         ),
         (
             "transformer",
@@ -57,7 +57,7 @@ def test_unknown_options_are_refused(name: str, planted: Snapshot, context: Cont
         (
             "gnn",
             {"loss": "mse"},
-            "Option 'loss' of gnn must be one of softmax, bpr, but it is 'mse'.",
+            "Option 'loss' of gnn must be one of softmax, directau, bpr, but it is 'mse'.",
         ),
         (
             "transformer",

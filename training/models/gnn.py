@@ -3,7 +3,8 @@
 He et al. 2020: each layer is the mean of the neighbours' vectors, normalised by both degrees, and
 the result is the mean of all layers; there are no other weights. The default loss is a softmax
 over the items of the batch (Wu et al. 2022), which needs tens of epochs where the original
-pairwise BPR needs a thousand.
+pairwise BPR needs a thousand. DirectAU (Wang et al. 2022) asks for directions alone: those of a
+like near each other, those of all users and of all items far apart.
 
 Shape legend: U users of the graph, M items, V = U + M nodes, D width, P pairs of a batch,
 I distinct items of a batch, n negatives of a pair, B histories.
@@ -46,8 +47,9 @@ class LightGCNConfig:
 
     width: int = 64
     layers: int = 2
-    loss: Literal["softmax", "bpr"] = "softmax"
+    loss: Literal["softmax", "directau", "bpr"] = "softmax"
     temperature: float = 0.2
+    uniformity: float = 0.5
     negatives: int = 1
     social_weight: float = 0.0
     content: bool = False
@@ -65,7 +67,7 @@ class LightGCNConfig:
         for option in ("temperature", "learning_rate"):
             if getattr(self, option) <= 0:
                 raise ValueError(f"{option} must be above 0, but it is {getattr(self, option)}.")
-        for option in ("social_weight", "patience", "weight_decay"):
+        for option in ("uniformity", "social_weight", "patience", "weight_decay"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{option} must be at least 0, but it is {getattr(self, option)}.")
 
@@ -104,6 +106,8 @@ class LinkTask(GraphTask):
             total = self._softmax(
                 final_VD, user_P[mine], item_P[mine], np.unique(item_P), len(likes)
             )
+        elif self.config.loss == "directau":
+            total = self._directau(final_VD, user_P, item_P, shard)
         else:
             negative_Pn = sample_negatives(
                 self.liked_UM, user_P, self.config.negatives, np.random.default_rng(seed)
@@ -143,6 +147,27 @@ class LinkTask(GraphTask):
             hidden_2H=torch.from_numpy(np.stack([row_H[other_H], column_H[other_H]])).to(device),
         )
 
+    def _directau(
+        self, final_VD: Tensor, user_P: np.ndarray, item_P: np.ndarray, shard: Shard
+    ) -> Tensor:
+        """Alignment of the shard's pairs and its part of the uniformity of the batch, times P.
+
+        Alignment is the squared distance of the directions of a pair; uniformity the logarithm of
+        the mean of `exp(-2 d^2)` over the distances of two of the batch's users, or items, which
+        every shard works out whole.
+        """
+        device = final_VD.device
+        user_PD, item_PD = (
+            F.normalize(final_VD[torch.from_numpy(node_P).to(device)], dim=1)
+            for node_P in (user_P, item_P + self.num_users)
+        )
+        mine = slice(shard.index, None, shard.count)
+        alignment = (user_PD[mine] - item_PD[mine]).square().sum()
+        if len(user_P) == 1:
+            return alignment
+        spread = (_uniformity(user_PD) + _uniformity(item_PD)) / 2
+        return alignment + self.config.uniformity * spread * len(user_P) / shard.count
+
     def _bpr(
         self, final_VD: Tensor, user_P: np.ndarray, item_P: np.ndarray, negative_Pn: np.ndarray
     ) -> Tensor:
@@ -168,6 +193,13 @@ class LinkTask(GraphTask):
         return validation_ndcg(
             self.data, lambda rows: final_VD[user_B[torch.from_numpy(rows)]] @ item_MD.T, shard
         )
+
+
+def _uniformity(unit_PD: Tensor) -> Tensor:
+    """Logarithm of the mean of exp(-2 d^2) over the pairs of some directions: ()."""
+    number = len(unit_PD)
+    likeness_PP = torch.exp(4 * (unit_PD @ unit_PD.T).float() - 4)
+    return torch.log((likeness_PP.sum() - number) / (number * (number - 1)))
 
 
 def with_media(
@@ -211,8 +243,8 @@ def media_sum(
 
 
 def ranking_items(item_MD: Tensor, loss: str) -> Tensor:
-    """Item vectors as they are ranked by: the softmax learns cosines, BPR inner products."""
-    return F.normalize(item_MD, dim=1) if loss == "softmax" else item_MD
+    """Item vectors as they are ranked by: BPR learns inner products, the other losses cosines."""
+    return item_MD if loss == "bpr" else F.normalize(item_MD, dim=1)
 
 
 def build_task(
@@ -343,7 +375,7 @@ class LightGCN(Model):
         return self._user_vectors(histories) @ self.item_MD.T
 
     def item_vectors(self) -> np.ndarray:
-        """(M, D): propagated item vectors, of length 1 under the softmax loss."""
+        """(M, D): propagated item vectors, of length 1 but under BPR."""
         return self.item_MD
 
     def user_vectors(self, histories: Histories) -> np.ndarray:
