@@ -1,11 +1,14 @@
-"""Published splits of likes without times: Gowalla, TikTok, LastFM; all items ranked.
+"""Published sets of likes without times: Gowalla, TikTok, LastFM, FilmTrust; all items ranked.
 
-The protocol of LightGCN (He et al. 2020): of each user with items in the part that is judged, the
-20 best items that are not in the training part; Recall@20 and NDCG@20, the mean over the users.
+Gowalla and TikTok by the protocol of LightGCN (He et al. 2020): of each user with items in the part
+that is judged, the 20 best items of none of the parts before; Recall@20 and NDCG@20, the mean over
+the users. LastFM and FilmTrust by that of RecBole-GNN: eight tenths of each user's items to train
+on, one to validate, one to test, at random; the 10 best.
 """
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +22,11 @@ from training.models.base import Model
 from training.snapshot import UNKNOWN_TIME, Snapshot, codes_in
 from training.topk import ItemLists, top_k, top_k_factors
 
-K = 20
 VALID, TEST, END = 10, 20, 30
 """Moments at which the likes of each part begin; training likes have the time 0."""
 _HELD_OUT = 0.1
+_LIKED = 3.0
+"""Stars of FilmTrust, which has up to 4."""
 _USERS = 2048
 
 
@@ -35,31 +39,62 @@ class Likes:
     test: np.ndarray
     follows: np.ndarray
     content: ItemContent | None = None
+    k: int = 20
+    """Length of the lists that are judged."""
 
 
 def read_likes(folder: Path, *, tuning: bool) -> Likes:
     """The likes of a published data set.
 
     Args:
-        folder: `gowalla`, `lastfm` or `tiktok-multimodal` under the folder of data.
+        folder: `gowalla`, `lastfm`, `filmtrust` or `tiktok-multimodal` under the folder of data.
         tuning: Whether a tenth of each user's training likes is set aside to be judged, where the
             set has no validation part of its own; else everything is trained on.
     """
-    rng = np.random.default_rng(0)
     none = np.empty((2, 0), np.int64)
     if folder.name == "tiktok-multimodal":
         train, valid, test = (_pairs(folder / f"{name}.parquet") for name in ("trn", "val", "tst"))
         return Likes(train, valid, test, none, _media(folder, ("image", "audio")))
+    if folder.name == "lastfm":
+        pairs = _pairs(folder / "hetrec_user_artists.parquet")
+        return _at_random(pairs, _pairs(folder / "hetrec_user_friends.parquet"))
+    if folder.name == "filmtrust":
+        user, item, stars = _numbers(folder / "ratings.txt.gz")
+        liked = np.stack([user, item])[:, stars >= _LIKED].astype(np.int64)
+        return _at_random(liked, _numbers(folder / "trust.txt.gz")[:2].astype(np.int64))
     train, test = _pairs(folder / "train.parquet"), _pairs(folder / "test.parquet")
-    trust = folder / "trust.parquet"
-    follows = _pairs(trust) if trust.exists() else none
-    kept = np.ones(train.shape[1], bool)
+    held_out = np.zeros(train.shape[1], bool)
     if tuning:
-        order = np.lexsort((rng.random(train.shape[1]), train[0]))
-        number = np.bincount(train[0])
-        place = np.arange(len(order)) - (np.cumsum(number) - number)[train[0][order]]
-        kept[order] = place >= (_HELD_OUT * number).astype(int)[train[0][order]]
-    return Likes(train[:, kept], train[:, ~kept], test, follows)
+        held_out = _last_tenth(train[0], np.random.default_rng(0).random(train.shape[1]))
+    return Likes(train[:, ~held_out], train[:, held_out], test, none)
+
+
+def _at_random(liked: np.ndarray, follows: np.ndarray) -> Likes:
+    """Eight, one and one tenth of each user's items; ids become codes."""
+    liked = np.unique(liked, axis=1)
+    user_ids, user = np.unique(liked[0], return_inverse=True)
+    pair = np.stack([user, np.unique(liked[1], return_inverse=True)[1]])
+    order = np.random.default_rng(0).random(pair.shape[1])
+    test = _last_tenth(pair[0], order)
+    valid = _last_tenth(pair[0], np.where(test, -1.0, order))
+    codes = codes_in(follows, user_ids)
+    return Likes(
+        pair[:, ~valid & ~test],
+        pair[:, valid],
+        pair[:, test],
+        codes[:, (codes >= 0).all(axis=0)],
+        k=10,
+    )
+
+
+def _last_tenth(user: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Mask of the tenth of each user's entries that have the highest keys, rounded down."""
+    order = np.lexsort((-key, user))
+    number = np.bincount(user)
+    place = np.arange(len(order)) - (np.cumsum(number) - number)[user[order]]
+    found = np.zeros(len(user), bool)
+    found[order] = place < (_HELD_OUT * number).astype(int)[user[order]]
+    return found
 
 
 def snapshot_of(likes: Likes, *, judged: str) -> Snapshot:
@@ -97,7 +132,7 @@ def snapshot_of(likes: Likes, *, judged: str) -> Snapshot:
 def judge(
     score: Model | Callable[[np.ndarray], np.ndarray], likes: Likes, snapshot: Snapshot, part: str
 ) -> dict[str, np.ndarray]:
-    """Recall@20 and NDCG@20 of each user with likes in a part ("valid" or "test").
+    """Recall@k and NDCG@k of each user with likes in a part ("valid" or "test").
 
     Args:
         score: A model, or what gives the (B, N) scores of users.
@@ -112,14 +147,14 @@ def judge(
     hits = []
     for start in range(0, len(users), _USERS):
         block = users[start : start + _USERS]
-        lists_BK = _lists(score, snapshot, block, _of(seen, block))
+        lists_BK = _lists(score, snapshot, block, _of(seen, block), likes.k)
         key = wanted.rows() * len(snapshot.catalogue) + wanted.items
         listed = block[:, None] * len(snapshot.catalogue) + lists_BK
         hits.append((lists_BK >= 0) & (codes_in(listed.ravel(), key) >= 0).reshape(listed.shape))
     hits_UK, number_U = np.concatenate(hits), wanted.lengths()[users]
     return {
-        f"Recall@{K}": recall(hits_UK, number_U, K),
-        f"NDCG@{K}": ndcg(hits_UK, number_U, K),
+        f"Recall@{likes.k}": recall(hits_UK, number_U, likes.k),
+        f"NDCG@{likes.k}": ndcg(hits_UK, number_U, likes.k),
     }
 
 
@@ -128,16 +163,17 @@ def _lists(
     snapshot: Snapshot,
     users: np.ndarray,
     seen: ItemLists,
+    k: int,
 ) -> np.ndarray:
     if not isinstance(score, Model):
-        return top_k(score(users), K, exclude=seen)[0]
+        return top_k(score(users), k, exclude=seen)[0]
     histories = snapshot.histories(users, VALID)
     if score.item_vectors() is None:
-        return top_k(score.score(histories), K, exclude=seen)[0]
+        return top_k(score.score(histories), k, exclude=seen)[0]
     own_N = codes_in(snapshot.catalogue, score.item_ids)
     place = own_N[seen.items]
     known = ItemLists.from_pairs(seen.rows()[place >= 0], place[place >= 0], len(users))
-    found, _ = top_k_factors(score.user_vectors(histories), score.item_vectors(), K, exclude=known)
+    found, _ = top_k_factors(score.user_vectors(histories), score.item_vectors(), k, exclude=known)
     return np.where(found >= 0, codes_in(score.item_ids, snapshot.catalogue)[found], -1)
 
 
@@ -153,6 +189,12 @@ def _pairs(path: Path) -> np.ndarray:
     return np.stack([table.column(place).to_numpy() for place in (0, 1)]).astype(np.int64)
 
 
+def _numbers(path: Path) -> np.ndarray:
+    """(columns, rows) of a file of numbers between spaces."""
+    with gzip.open(path, "rt") as file:
+        return np.loadtxt(file).T
+
+
 def _media(folder: Path, names: tuple[str, ...]) -> ItemContent:
     vectors = {name: np.load(folder / f"{name}_feat.f16.npy") for name in names}
     count = len(vectors[names[0]])
@@ -160,6 +202,13 @@ def _media(folder: Path, names: tuple[str, ...]) -> ItemContent:
     return ItemContent(ids, {name: np.arange(count) for name in names}, vectors)
 
 
-def without_follows(likes: Likes) -> Likes:
-    """The same likes of people who follow nobody."""
-    return replace(likes, follows=likes.follows[:, :0])
+def with_media(likes: Likes, names: tuple[str, ...]) -> Likes:
+    """The same likes of items of which only some media are known."""
+    content = likes.content
+    assert content is not None
+    kept = ItemContent(
+        content.item_ids,
+        {name: content.rows[name] for name in names},
+        {name: content.vectors[name] for name in names},
+    )
+    return replace(likes, content=kept)
