@@ -200,6 +200,8 @@ def test_pairs_without_a_negative_cost_nothing():
         {"loss": "directau", "uniformity": 0.5},
         {"social_weight": 0.3},
         {"layers": 3},
+        {"precision": "bfloat16"},
+        {"precision": "bfloat16", "loss": "directau", "uniformity": 0.5},
     ],
     ids=str,
 )

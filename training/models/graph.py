@@ -124,7 +124,9 @@ class SymmetricProduct(torch.autograd.Function):
     def forward(ctx: Any, graph_VV: Tensor, x_VD: Tensor) -> Tensor:
         """(V, V) sparse @ (V, D)."""
         ctx.graph_VV = graph_VV
-        return graph_VV @ x_VD
+        # No kernel multiplies sparse matrices in the 16 bits of autocast.
+        with torch.autocast(x_VD.device.type, enabled=False):
+            return graph_VV @ x_VD.float()
 
     @staticmethod
     def backward(ctx: Any, grad_VD: Tensor) -> tuple[None, Tensor]:
