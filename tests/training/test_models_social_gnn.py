@@ -117,18 +117,3 @@ def test_follows_count_for_whom_they_bind(
     moved = np.abs(model.score(everyone) - lonely.score(everyone)).max(axis=1)
     assert (moved[:3] > 1e-4).all(), "those who follow or are followed"
     assert moved[3] == pytest.approx(0.0, abs=1e-6), "Dan"
-
-
-@pytest.mark.parametrize(
-    "follows",
-    [[], [("ann", "ann")], [("ann", "bob")] * 3, [("ann", "nobody else")], [("eve", "ann")]],
-    ids=["none", "oneself", "thrice", "a stranger", "by one without likes"],
-)
-def test_odd_follows_are_learnt_from(
-    follows: list[tuple[str, str]],
-    make_snapshot: Callable[..., Snapshot],
-    context: Callable[..., FitContext],
-):
-    snapshot = make_snapshot([*LIKES, ("eve", "tea", 150)], follows=follows)
-    model = fitted(snapshot, context)
-    assert np.isfinite(model.score(snapshot.histories(np.arange(5), snapshot.end))).all()
