@@ -243,8 +243,11 @@ def media_sum(
 
 
 def ranking_items(item_MD: Tensor, loss: str) -> Tensor:
-    """Item vectors as they are ranked by: BPR learns inner products, the other losses cosines."""
-    return item_MD if loss == "bpr" else F.normalize(item_MD, dim=1)
+    """Item vectors as they are ranked by: cosines after the softmax, else inner products.
+
+    DirectAU learns directions too, but the lengths that come with them tell how popular an item is.
+    """
+    return F.normalize(item_MD, dim=1) if loss == "softmax" else item_MD
 
 
 def build_task(
@@ -375,7 +378,7 @@ class LightGCN(Model):
         return self._user_vectors(histories) @ self.item_MD.T
 
     def item_vectors(self) -> np.ndarray:
-        """(M, D): propagated item vectors, of length 1 but under BPR."""
+        """(M, D): propagated item vectors, of length 1 under the softmax loss."""
         return self.item_MD
 
     def user_vectors(self, histories: Histories) -> np.ndarray:
