@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pyarrow as pa
 import pyspark
 import pytest
 from deltalake import DeltaTable
+from nodes import node, said
 from shop_world import environment, make_shop
 
 from pipelines.bootstrap import java_home
@@ -35,9 +32,8 @@ TABLES = {
 AT = "2026-03-13T00:00Z"
 
 
-@contextmanager
-def spark_process(log: Path, *arguments: str) -> Iterator[None]:
-    """A process of a standalone Spark cluster, ended with the block."""
+def spark_process(log: Path, *arguments: str) -> AbstractContextManager[None]:
+    """A process of a standalone Spark cluster."""
     settings = {
         "JAVA_HOME": str(java_home()),
         "SPARK_NO_DAEMONIZE": "1",
@@ -45,29 +41,7 @@ def spark_process(log: Path, *arguments: str) -> Iterator[None]:
         "SPARK_WORKER_DIR": str(log.parent / "spark-work"),
         "SPARK_DAEMON_MEMORY": "256m",
     }
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [str(CLASS), *arguments],
-            env={**os.environ, **settings},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def said(log: Path, pattern: str) -> re.Match[str]:
-    """Wait until a log says something."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = re.search(pattern, log.read_text())
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{pattern} never came:\n{log.read_text()}")
+    return node(log, [str(CLASS), *arguments], settings)
 
 
 @pytest.fixture

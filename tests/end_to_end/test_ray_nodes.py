@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from nodes import node, said
+from ports import free_port
 from shop_world import make_shop
 
 pytestmark = pytest.mark.slow
@@ -22,37 +20,16 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 RAY = Path(sys.executable).with_name("ray")
 
 
-@contextmanager
-def ray_node(log: Path, *arguments: str) -> Iterator[None]:
-    """A node of one CPU, ended with the block."""
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [str(RAY), "start", "--block", "--num-cpus", "1", "--disable-usage-stats", *arguments],
-            env={**os.environ, **TOKEN},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def wait_for(log: Path, text: str) -> None:
-    """Until a log says something."""
-    deadline = time.monotonic() + 120
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, f"{text!r} never came:\n{log.read_text()}"
-        time.sleep(0.2)
+def ray_node(log: Path, *arguments: str) -> AbstractContextManager[None]:
+    """A node of one CPU."""
+    command = [str(RAY), "start", "--block", "--num-cpus", "1", "--disable-usage-stats"]
+    return node(log, [*command, *arguments], TOKEN)
 
 
 @pytest.fixture
 def ray_address(tmp_path: Path) -> Iterator[str]:
     """The address of a head; a second node has joined it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"127.0.0.1:{port}"
     with ExitStack() as started:
         started.enter_context(
@@ -62,9 +39,9 @@ def ray_address(tmp_path: Path) -> Iterator[str]:
                 *["--include-dashboard", "false"],
             )
         )
-        wait_for(tmp_path / "head.log", "Ray runtime started")
+        said(tmp_path / "head.log", "Ray runtime started")
         started.enter_context(ray_node(tmp_path / "other.log", "--address", address))
-        wait_for(tmp_path / "other.log", "Ray runtime started")
+        said(tmp_path / "other.log", "Ray runtime started")
         yield address
 
 
