@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_the_softmax_loss_is_as_written_out(edges: np.ndarray):
                 in_batch = 1 - (1 - share_M[item]) ** len(edges)
                 terms.append(unit_VD[user] @ unit_VD[4 + item] / 0.5 - np.log(in_batch))
         total = total + torch.stack(terms).logsumexp(0) - positive
-    torch.testing.assert_close(subject((edges, 0), Shard()), total / len(edges))
+    torch.testing.assert_close(subject((edges, 0, None), Shard()), total / len(edges))
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -141,7 +142,7 @@ def test_the_directau_loss_is_as_written_out(shards: int):
     for side_PD in (user_PD, item_PD):
         kernel = torch.pdist(side_PD).square().mul(-2).exp().mean().log()
         wanted = wanted + 0.5 * kernel / 2
-    parts = [subject((edges, 0), Shard(index, shards)) for index in range(shards)]
+    parts = [subject((edges, 0, None), Shard(index, shards)) for index in range(shards)]
     torch.testing.assert_close(torch.stack(parts).sum(), wanted)
 
 
@@ -157,7 +158,33 @@ def test_the_bpr_loss_is_as_written_out():
         for negative in negative_Pn[pair]:
             margin = user_D @ final_VD[4 + item_E[edge]] - user_D @ final_VD[4 + negative]
             total = total - torch.nn.functional.logsigmoid(margin) / 2
-    torch.testing.assert_close(subject((edges, seed), Shard()), total / 3)
+    torch.testing.assert_close(subject((edges, seed, None), Shard()), total / 3)
+
+
+def test_a_block_of_everybody_is_the_whole_graph():
+    subject = task(social_weight=0.5)
+    for whole, part in zip(subject.vectors(), subject.vectors(np.arange(4)), strict=True):
+        torch.testing.assert_close(part, whole)
+
+
+def test_what_items_hear_of_blocks_is_what_they_hear_of_everybody():
+    subject = task(layers=1)
+    _, whole_MD = subject.vectors()
+    blocks = [np.array(pair) for pair in combinations(range(4), 2)]
+    parts = [subject.vectors(user_b) for user_b in blocks]
+    torch.testing.assert_close(torch.stack([item_MD for _, item_MD in parts]).mean(0), whole_MD)
+    for user_b, (user_bD, _) in zip(blocks, parts, strict=True):
+        torch.testing.assert_close(user_bD, subject.vectors()[0][user_b])
+
+
+def test_an_epoch_of_blocks_has_each_like_once_and_with_its_user():
+    subject = task(block_likes=4, batch_size=2)
+    found = subject.batches(3)
+    assert sorted(np.concatenate([likes for likes, _, _ in found])) == list(range(LIKED_UM.nnz))
+    assert len({user_b.tobytes() for _, _, user_b in found}) == 3
+    for likes, _, user_b in found:
+        assert np.isin(subject.pairs(likes)[0], user_b).all()
+    assert str(subject.batches(3)) == str(found) != str(subject.batches(4))
 
 
 def test_no_negative_is_an_item_its_user_likes():
@@ -189,7 +216,7 @@ def test_pairs_without_a_negative_cost_nothing():
         "follows": NO_FOLLOWS,
     }
     subject = LinkTask(LightGCNConfig(width=3, loss="bpr"), data, seed=0)
-    assert subject((np.array([0]), 0), Shard()).item() == 0.0
+    assert subject((np.array([0]), 0, None), Shard()).item() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -200,6 +227,8 @@ def test_pairs_without_a_negative_cost_nothing():
         {"loss": "directau", "uniformity": 0.5},
         {"social_weight": 0.3},
         {"layers": 3},
+        {"block_likes": 400},
+        {"block_likes": 400, "loss": "bpr", "epochs": 30},
         {"precision": "bfloat16"},
         {"precision": "bfloat16", "loss": "directau", "uniformity": 0.5},
     ],

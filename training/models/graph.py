@@ -1,6 +1,7 @@
 """The graph of users and the items they liked: propagation, normalisation, negatives.
 
-Shape legend: U users, M items, V = U + M nodes, D width, K layers, P pairs, n negatives of a pair.
+Shape legend: U users, M items, V = U + M nodes, D width, K layers, P pairs, n negatives of a pair,
+b users of a block.
 """
 
 from __future__ import annotations
@@ -134,8 +135,16 @@ class SymmetricProduct(torch.autograd.Function):
         return None, ctx.graph_VV @ grad_VD
 
 
-def propagate(graph_VV: Tensor, node_VD: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+def propagate(
+    graph_VV: Tensor, node_VD: Tensor, layers: int, scale_V1: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """LightGCN's layers.
+
+    Args:
+        graph_VV: sparse, symmetric.
+        node_VD: layer 0.
+        layers: K.
+        scale_V1: what a node's messages are multiplied by; None is 1.
 
     Returns:
         The mean of layers 0..K (V, D), and the sum of layers 0..K-1 divided by K + 1 (V, D),
@@ -144,7 +153,8 @@ def propagate(graph_VV: Tensor, node_VD: Tensor, layers: int) -> tuple[Tensor, T
     total_VD, layer_VD = node_VD, node_VD
     for _ in range(layers):
         sent_VD = total_VD
-        layer_VD = SymmetricProduct.apply(graph_VV, layer_VD)
+        sent = layer_VD if scale_V1 is None else layer_VD * scale_V1
+        layer_VD = SymmetricProduct.apply(graph_VV, sent)
         total_VD = total_VD + layer_VD
     return total_VD / (layers + 1), sent_VD / (layers + 1)
 
@@ -182,6 +192,15 @@ def normalised_graph(
     return (scale_VV @ graph_VV @ scale_VV).tocsr().astype(np.float32)
 
 
+def graph_of_users(
+    graph_VV: sparse.csr_array, user_b: np.ndarray, num_users: int
+) -> sparse.csr_array:
+    """(b + M, b + M): the graph without all users but some; edges keep their values."""
+    rows_bV = graph_VV[user_b]
+    like_bM = rows_bV[:, num_users:]
+    return sparse.block_array([[rows_bV[:, user_b], like_bM], [like_bM.T, None]], format="csr")
+
+
 def torch_csr(matrix: sparse.csr_array) -> Tensor:
     """The same matrix as a sparse tensor."""
     # MKL takes 32 bits and else converts the indices with every product: a third of its time.
@@ -190,8 +209,8 @@ def torch_csr(matrix: sparse.csr_array) -> Tensor:
         # PyTorch calls its CSR layout a beta once a process; the products used here are tested.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(index)),
-            torch.from_numpy(matrix.indices.astype(index)),
+            torch.from_numpy(matrix.indptr.astype(index, copy=False)),
+            torch.from_numpy(matrix.indices.astype(index, copy=False)),
             torch.from_numpy(matrix.data),
             size=matrix.shape,
             check_invariants=True,
@@ -230,11 +249,16 @@ def sample_negatives(
 
 def rows_of(matrix: sparse.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Entries of some rows, one row after the other: the row's place among them, and the column."""
+    place, entries = entries_of(matrix, rows)
+    return place, matrix.indices[entries].astype(np.int64)
+
+
+def entries_of(matrix: sparse.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of some rows, one row after the other: the row's place among them, and its number."""
     begin, number = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
     place = np.repeat(np.arange(len(rows)), number)
     before = np.cumsum(number) - number
-    index = np.repeat(begin - before, number) + np.arange(len(place))
-    return place, matrix.indices[index].astype(np.int64)
+    return place, np.repeat(begin - before, number) + np.arange(len(place))
 
 
 def _only_known(

@@ -1,6 +1,7 @@
 """Vectors of items' media as plain arrays for a worker, and as tensors.
 
-Shape legend: N items, M items the model knows, P items with a medium, W its vectors' width.
+Shape legend: N items, M items the model knows, V nodes of users and items, P items with a medium,
+W its vectors' width, D width of the model.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.content import ItemContent
@@ -70,6 +72,46 @@ def new_media(
                 f"{width}. Vectors of another encoder mean something else: train it anew."
             )
     return (item_ids if learnt else item_ids[:0]), media
+
+
+def with_media(
+    node_VD: Tensor, weights: Mapping[str, Tensor], data: Mapping[str, np.ndarray]
+) -> Tensor:
+    """(V, D): nodes of users, and of items with the media that each has.
+
+    Args:
+        node_VD: what the ids have learnt.
+        weights: medium -> (D, W); none leaves the nodes as they are.
+        data: `sizes` (users, items), and `media_arrays`.
+    """
+    if not weights:
+        return node_VD
+    num_users, num_items = data["sizes"]
+    vectors = vectors_of(data, None, node_VD.device)
+    return torch.cat(
+        [node_VD[:num_users], node_VD[num_users:] + media_sum(weights, vectors, num_items)]
+    )
+
+
+def media_sum(
+    weights: Mapping[str, Tensor], vectors: Mapping[str, tuple[Tensor, Tensor]], count: int
+) -> Tensor:
+    """(count, D): mean of the projected media that each item has; zeros for one without.
+
+    Args:
+        weights: medium -> (D, W).
+        vectors: medium -> places of the items that have it, (P,), and its vectors (P, W).
+        count: of items.
+    """
+    first = next(iter(weights.values()))
+    total_ND, number_N1 = first.new_zeros(count, len(first)), first.new_zeros(count, 1)
+    for name, weight in weights.items():
+        if name in vectors:
+            place_P, vector_PW = vectors[name]
+            even_PW = F.layer_norm(vector_PW.float(), vector_PW.shape[1:])
+            total_ND = total_ND.index_add(0, place_P, F.linear(even_PW, weight).float())
+            number_N1 = number_N1.index_add(0, place_P, torch.ones_like(place_P)[:, None].float())
+    return total_ND / number_N1.clamp(min=1)
 
 
 def tensor(array: np.ndarray, device: torch.device) -> Tensor:
