@@ -20,7 +20,7 @@ from scipy import sparse
 from benchmarks.gnn.quality import size_of
 from benchmarks.transformer.quality import option
 from training.loop import Shard
-from training.models.gnn import LightGCNConfig, LinkTask
+from training.models.link_prediction import LightGCNConfig, LinkTask
 
 
 def main() -> int:

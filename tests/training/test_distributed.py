@@ -274,7 +274,7 @@ def test_arrays_of_objects_are_refused(context: Context):
     given = context()
     with pytest.raises(ValueError, match="allow_pickle=False"):
         fit_network(
-            builder="training.models.gnn:build_task",
+            builder="training.models.link_prediction:build_task",
             name="gnn",
             config={},
             data={"ids": np.array([object()])},

@@ -27,7 +27,7 @@ from training.loop import (
     ndcg_sum,
     train,
 )
-from training.models.gnn import LightGCNConfig, LinkTask
+from training.models.link_prediction import LightGCNConfig, LinkTask
 from training.models.next_item import NextItemTask
 from training.models.social_gnn import PairTask, SocialGNNConfig
 from training.models.transformer_network import TransformerConfig

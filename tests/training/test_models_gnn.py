@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from scipy import sparse
 
 from training.loop import Shard
 from training.models import FitContext
-from training.models.gnn import LightGCN, LightGCNConfig, LinkTask, learnt_tensors
+from training.models.gnn import LightGCN, learnt_tensors
 from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
-from training.snapshot import Histories, Snapshot
+from training.models.link_prediction import LightGCNConfig, LinkTask
+from training.snapshot import Histories, Snapshot, codes_in
 
 LIKED_UM = sparse.csr_array(
     np.array([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 0], [1, 1, 1, 1, 0]], np.float32)
@@ -300,6 +302,62 @@ def test_items_nobody_met_are_placed_by_their_media(with_media: LightGCN, tmp_pa
     even_U, odd_U = cold_UC[:, 0::2].mean(1), cold_UC[:, 1::2].mean(1)
     right_U = np.where(np.arange(120) % 2 == 0, even_U > odd_U, odd_U > even_U)
     assert right_U.mean() > 0.9
+
+
+def test_a_warm_start_knows_what_was_learnt(
+    planted: Snapshot,
+    debug_config: Callable[[str], dict[str, Any]],
+    context: Callable[..., FitContext],
+    tmp_path: Path,
+):
+    """A day later: the losses go on where they were; who and what is new gets a row of its own."""
+    options = debug_config("gnn") | {"warm_start": True}
+    first = LightGCN.fit(planted, options, context())
+    first.save(tmp_path / "first")
+    before = LightGCN.load(tmp_path / "first")
+    later = replace(planted, valid_start=planted.test_start, test_start=planted.end)
+    short = options | {"epochs": 1, "learning_rate": 1e-6}
+    lines: list[str] = []
+    cold = LightGCN.fit(later, short, context())
+    warm = LightGCN.fit(later, short, context(start_from=before, progress=lines.append))
+    assert lines[0] == (
+        f"gnn goes on from an earlier model: {len(before.user_ids)} users and "
+        f"{len(before.item_ids)} items known to it"
+    )
+    assert warm.fit_facts["last_loss"] < 0.9 * cold.fit_facts["last_loss"]
+    assert before.node_VD is not None
+    assert warm.node_VD is not None
+    for ids, old_ids, old, new in (
+        (warm.user_ids, before.user_ids, 0, 0),
+        (warm.item_ids, before.item_ids, len(before.user_ids), len(warm.user_ids)),
+    ):
+        place = codes_in(ids, old_ids)
+        np.testing.assert_allclose(
+            warm.node_VD[new : new + len(ids)][place >= 0],
+            before.node_VD[old + place[place >= 0]],
+            atol=1e-4,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"width": 8}, "has another width"), ({"warm_start": False}, "was not made for it")],
+)
+def test_a_warm_start_from_another_kind_is_a_cold_one(
+    change: dict[str, Any],
+    why: str,
+    planted: Snapshot,
+    debug_config: Callable[[str], dict[str, Any]],
+    context: Callable[..., FitContext],
+):
+    options = debug_config("gnn") | {"warm_start": True, "epochs": 1}
+    before = LightGCN.fit(planted, options | change, context())
+    lines: list[str] = []
+    warm = LightGCN.fit(planted, options, context(start_from=before, progress=lines.append))
+    assert lines[0] == f"gnn starts afresh: the earlier model {why}"
+    np.testing.assert_array_equal(
+        warm.item_vectors(), LightGCN.fit(planted, options, context()).item_vectors()
+    )
 
 
 def test_media_are_read_only_where_the_option_says(context: Callable[..., FitContext]):

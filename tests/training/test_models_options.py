@@ -37,7 +37,7 @@ def test_unknown_options_are_refused(name: str, planted: Snapshot, context: Cont
             {"widht": 1},
             "gnn has no option 'widht'. Did you mean 'width'? Its options are: batch_size, block_likes, content, epochs, "
             "layers, learning_rate, loss, negatives, patience, precision, social_weight, "
-            "temperature, uniformity, weight_decay, width.",
+            "temperature, uniformity, warm_start, weight_decay, width.",
         ),
         (
             "transformer",

@@ -27,6 +27,7 @@ from training.models.sequences import Sequences, length_buckets, padded
 from training.models.softmax import sampled_softmax, softmax_loss
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig
 from training.models.validation import validation_ndcg
+from training.models.warm_start import continue_from
 
 _SCORE_TOKENS = 16_384
 """Padded tokens encoded at once when scoring: bounds memory, not results."""
@@ -88,11 +89,7 @@ class NextItemTask(Trainable):
         for name in self.weights:
             mean = float(np.nanmean(self.data[f"shown.{name}"]).clip(0.01, 0.99))
             self.network.reactions[-1].bias[REACTIONS.index(name)] = math.log(mean / (1 - mean))
-        for name, parameter in self.network.named_parameters():
-            start = self.data.get(f"start.{name}")
-            if start is not None and start.shape == parameter.shape:
-                given = torch.from_numpy(np.array(start))
-                parameter.copy_(torch.where(given.isfinite(), given, parameter))
+        continue_from(self.network, self.data)
 
     def batches(self, epoch: int) -> Sequence[tuple[np.ndarray, int]]:
         """Window numbers of each batch with the seed of its negatives."""

@@ -26,6 +26,7 @@ from training.models.next_item_arrays import SECOND, sizes_of, training_arrays
 from training.models.sequences import Sequences, sequences_of
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig
 from training.models.validation import validation_arrays
+from training.models.warm_start import rows_by_id
 from training.snapshot import Histories, Snapshot, codes_in
 
 _OF_SHAPE = ("encoder", "width", "layers", "heads", "item_layers", "max_length")
@@ -121,7 +122,9 @@ class Transformer(Model):
         weights = before._weights()
         for name, ids in new.items():
             if f"{name}.weight" in weights:
-                weights[f"{name}.weight"] = _rows_by_id(weights[f"{name}.weight"], old[name], ids)
+                table = weights[f"{name}.weight"]  # its last row stands for no id
+                rows = rows_by_id(table[:-1], old[name], ids)
+                weights[f"{name}.weight"] = np.concatenate([rows, table[-1:]])
         known = int((codes_in(item_ids, before.item_ids) >= 0).sum())
         context.progress(f"{cls.name} goes on from an earlier model: {known:,} items known to it")
         return {f"start.{name}": value for name, value in weights.items()}
@@ -219,9 +222,3 @@ class Transformer(Model):
         table = tensors.get("table", weights["items.embedding.weight"])
         places = {kind: vocabularies[kind] for kind in ("devices", "locations")}
         return cls(config, vocabularies["item_ids"], weights, table, places)
-
-
-def _rows_by_id(weight: np.ndarray, old_ids: np.ndarray, new_ids: np.ndarray) -> np.ndarray:
-    """Rows of a table in the order of other ids, NaN for new ones; its last row stays the last."""
-    place = np.append(codes_in(new_ids, old_ids), len(old_ids))
-    return np.where(place[:, None] >= 0, weight[place], np.nan).astype(weight.dtype)
