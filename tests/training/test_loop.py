@@ -260,7 +260,7 @@ def test_the_workers_gradients_sum_to_that_of_the_joined_batch(name: str, worker
 @pytest.mark.parametrize("name", TASKS)
 def test_batches_are_a_function_of_seed_and_epoch(name: str):
     def listed(batches: Sequence[Any]) -> list[Any]:
-        return [(rows.tolist(), seed) for rows, seed in batches]
+        return [(rows.tolist(), *others) for rows, *others in batches]
 
     first = listed(TASKS[name]().batches(0))
     assert first == listed(TASKS[name]().batches(0))
