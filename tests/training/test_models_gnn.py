@@ -187,6 +187,8 @@ def test_an_epoch_of_blocks_has_each_like_once_and_with_its_user():
     for likes, _, user_b in found:
         assert np.isin(subject.pairs(likes)[0], user_b).all()
     assert str(subject.batches(3)) == str(found) != str(subject.batches(4))
+    alone = task(block_likes=1).batches(0)
+    assert sorted(user_b.tolist() for _, _, user_b in alone) == [[0], [1], [2], [3]]
 
 
 def test_no_negative_is_an_item_its_user_likes():

@@ -33,11 +33,7 @@ from training.models.graph import (
     sample_negatives,
     torch_csr,
 )
-from training.models.media import (
-    media_widths,
-    tensor,
-    with_media,
-)
+from training.models.media import media_widths, tensor, with_media
 from training.models.softmax import softmax_loss
 from training.models.validation import validation_ndcg
 from training.models.warm_start import continue_from
@@ -92,7 +88,7 @@ class LinkTask(GraphTask):
         continue_from(self, data)
         self.whole_VV = normalised_graph(self.liked_UM, data["follows"], config.social_weight)
         self.graph_VV = torch_csr(self.whole_VV)
-        self.blocks = -(-self.liked_UM.nnz // config.block_likes)
+        self.blocks = min(self.num_users, -(-self.liked_UM.nnz // config.block_likes))
         self.block: tuple[np.ndarray, Tensor] | None = None
         share_M = np.bincount(data["liked.items"], minlength=self.num_items)
         self.share_M = share_M / max(1, share_M.sum())
