@@ -20,7 +20,7 @@ from torch import Tensor
 from training.content import ItemContent
 from training.distributed import fit_network
 from training.models.base import FitContext, Model, Moment, train_items
-from training.models.media import media_arrays, new_media
+from training.models.media import media_arrays, media_widths, new_media
 from training.models.next_item import content_blocks, encode_last, item_table
 from training.models.next_item_arrays import SECOND, sizes_of, training_arrays
 from training.models.sequences import Sequences, sequences_of
@@ -68,6 +68,12 @@ class Transformer(Model):
     def _fit(cls, snapshot: Snapshot, config: TransformerConfig, context: FitContext) -> Self:
         item_ids, _ = train_items(snapshot, snapshot.positives(None, snapshot.valid_start))
         content = media_arrays(snapshot.content, item_ids)
+        ids = {
+            "items.embedding.weight": item_ids,
+            "items.medium": np.array([name for name, _ in media_widths(content)], dtype=str),
+            "context.device.weight": np.array(snapshot.device_names, dtype=str),
+            "context.location.weight": np.array(snapshot.location_names, dtype=str),
+        }
         weights, facts = fit_network(
             builder="training.models.next_item:build_task",
             name=cls.name,
@@ -77,15 +83,15 @@ class Transformer(Model):
                 "num_devices": np.array(len(snapshot.device_names)),
                 "num_locations": np.array(len(snapshot.location_names)),
                 **content,
-                **cls._start(snapshot, item_ids, config, context),
+                **cls._start(ids, config, context),
                 **training_arrays(snapshot, item_ids, config.max_length),
                 **validation_arrays(snapshot, item_ids, context.seed),
             },
             context=context,
         )
         places = {
-            "devices": np.array(snapshot.device_names, dtype=str),
-            "locations": np.array(snapshot.location_names, dtype=str),
+            "devices": ids["context.device.weight"],
+            "locations": ids["context.location.weight"],
         }
         weights = {name.removeprefix("network."): value for name, value in weights.items()}
         model = cls(config, item_ids, weights, weights["items.embedding.weight"], places)
@@ -96,36 +102,33 @@ class Transformer(Model):
 
     @classmethod
     def _start(
-        cls,
-        snapshot: Snapshot,
-        item_ids: np.ndarray,
-        config: TransformerConfig,
-        context: FitContext,
+        cls, ids: Mapping[str, np.ndarray], config: TransformerConfig, context: FitContext
     ) -> dict[str, np.ndarray]:
-        """The weights to go on from, rows by id, NaN where the earlier model has none."""
+        """The weights to go on from, rows by id, NaN where the earlier model has none.
+
+        Args:
+            ids: weight -> ids of its rows at hand, sorted.
+            config: options of the new model.
+            context: with the earlier model.
+        """
         if not config.warm_start or not isinstance(context.start_from, Transformer):
             return {}
         before = context.start_from
         if any(getattr(config, name) != getattr(before.config, name) for name in _OF_SHAPE):
             context.progress(f"{cls.name} starts afresh: the earlier model has another shape")
             return {}
-        new = {
-            "items.embedding": item_ids,
-            "context.device": np.array(snapshot.device_names, dtype=str),
-            "context.location": np.array(snapshot.location_names, dtype=str),
-        }
-        old = {
-            "items.embedding": before.item_ids,
-            "context.device": before.places["devices"],
-            "context.location": before.places["locations"],
+        old_ids = {
+            "items.embedding.weight": before.item_ids,
+            "items.medium": np.array(before.network.items.media, dtype=str),
+            "context.device.weight": before.places["devices"],
+            "context.location.weight": before.places["locations"],
         }
         weights = before._weights()
-        for name, ids in new.items():
-            if f"{name}.weight" in weights:
-                table = weights[f"{name}.weight"]  # its last row stands for no id
-                rows = rows_by_id(table[:-1], old[name], ids)
-                weights[f"{name}.weight"] = np.concatenate([rows, table[-1:]])
-        known = int((codes_in(item_ids, before.item_ids) >= 0).sum())
+        for name in ids.keys() & weights.keys():
+            named = len(old_ids[name])  # a row after them stands for no id
+            rows = rows_by_id(weights[name][:named], old_ids[name], ids[name])
+            weights[name] = np.concatenate([rows, weights[name][named:]])
+        known = int((codes_in(ids["items.embedding.weight"], before.item_ids) >= 0).sum())
         context.progress(f"{cls.name} goes on from an earlier model: {known:,} items known to it")
         return {f"start.{name}": value for name, value in weights.items()}
 
