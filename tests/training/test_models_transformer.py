@@ -64,17 +64,71 @@ def test_windows_are_cut_from_the_end_and_hold_every_pair_once():
     ]
 
 
-def test_buckets_hold_every_window_once_within_the_token_budget():
+def drawn(count: int, mean: float, longest: int, sigma: float = 0.0) -> np.ndarray:
+    """Lengths of windows: geometric, or lognormal with a `sigma`; at most `longest`."""
     rng = np.random.default_rng(0)
-    length = rng.integers(1, 51, size=1000)
-    batches = length_buckets(length, 256, 8, rng)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
-    sizes = [len(batch) * length[batch].max() for batch in batches]
-    assert max(sizes) <= 256
-    assert length.sum() / sum(sizes) > 0.85  # shuffled batches of this size are about half padding
-    assert len({int(length[batch].max()) for batch in batches[:10]}) > 3  # not in order of length
-    assert length_buckets(np.array([400]), 256, 8, rng)[0].tolist() == [0]
-    assert length_buckets(np.array([], int), 256, 8, rng) == []
+    length = rng.lognormal(np.log(mean), sigma, count) if sigma else rng.geometric(1 / mean, count)
+    return np.clip(length.astype(int), 1, longest)
+
+
+@pytest.mark.parametrize(
+    ("length", "batch_tokens"),
+    [
+        (np.arange(1000) % 50 + 1, 256),
+        (drawn(40_000, mean=9, longest=200), 65_536),
+        (drawn(3000, mean=9, longest=50), 4096),
+        (np.arange(80) % 50 + 1, 4096),
+        (np.arange(80) % 20 + 1, 512),
+        (np.arange(200) + 1, 4096),
+        (np.full(200, 200), 4096),
+        (drawn(6040, mean=90, longest=200, sigma=1.0), 2048),
+        (np.r_[200, np.full(2000, 9)], 4096),
+        (np.arange(5000) % 2 + 1, 4096),
+        (np.full(1025, 4), 4096),
+    ],
+    ids=[
+        *("uniform", "short and large batches", "short", "80 windows", "80 short windows"),
+        *("200 to 200", "all alike", "like ml-1m", "one long", "one or two", "one too many"),
+    ],
+)
+def test_batches_hold_every_window_once_and_little_padding(length: np.ndarray, batch_tokens: int):
+    batches = length_buckets(length, batch_tokens, 64, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(length)))
+    for workers in (1, 2, 3):
+        sizes = [
+            len(mine) * int(length[mine].max())
+            for batch in batches
+            for mine in (batch[worker::workers] for worker in range(workers))
+            if len(mine)
+        ]
+        assert 1 - length.sum() / sum(sizes) < 0.1
+        assert max(sizes) <= batch_tokens
+    assert min(len(batch) for batch in batches) > 1
+    fewest = length.sum() / batch_tokens
+    levels = np.log(length.max() / length.min()) / np.log(1 / 0.8)  # from the longest, each 10 %
+    assert len(batches) <= 1.15 * fewest + levels + 1
+
+
+def test_batches_come_in_no_order_of_length_and_the_same_under_a_seed():
+    length = drawn(1000, mean=9, longest=50)
+
+    def batches(seed: int) -> list[list[int]]:
+        found = length_buckets(length, 256, 8, np.random.default_rng(seed))
+        return [batch.tolist() for batch in found]
+
+    assert len({int(length[batch].max()) for batch in batches(0)[:10]}) > 3
+    assert batches(0) == batches(0) != batches(1)
+
+
+@pytest.mark.parametrize(
+    ("length", "sizes"),
+    [([], []), ([400], [1]), ([400, 400], [1, 1]), ([200, 1], [1, 1]), ([9, 9, 1], [1, 2])],
+    ids=str,
+)
+def test_a_window_is_alone_only_where_it_must_be(length: list[int], sizes: list[int]):
+    rng = np.random.default_rng(0)
+    batches = length_buckets(np.array(length, int), 256, 8, rng)
+    assert sorted(len(batch) for batch in batches) == sizes
 
 
 def test_padding_is_on_the_right():
@@ -173,6 +227,7 @@ def test_scoring_in_small_blocks_gives_the_same_states(monkeypatch: pytest.Monke
         {"precision": "bfloat16"},
         {"dropout": 0.2, "layers": 2},
         {"patience": 8, "epochs": 60},
+        {"encoder": "lstm"},
     ],
     ids=str,
 )

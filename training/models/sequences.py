@@ -15,6 +15,8 @@ from training.snapshot import Histories, Marks
 
 _OF_SEQUENCES = ("offsets", "items", "times", "gaps", "ends")
 _ALWAYS = np.iinfo(np.int64).min
+_PADDING = 0.1
+"""Share of the tokens of batches that padding stays below."""
 
 
 @dataclass(frozen=True)
@@ -129,28 +131,45 @@ def windows_of(offsets: np.ndarray, max_length: int) -> tuple[np.ndarray, np.nda
 def length_buckets(
     length: np.ndarray, batch_tokens: int, pool: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Shuffled batches of windows of like length, so that padding is small.
+    """Shuffled batches of windows of like length: less than a tenth of their tokens is padding.
 
-    Windows are shuffled, sorted by length within pools of about `pool` batches, cut where the
-    padded size would pass `batch_tokens`, and the batches shuffled.
+    Windows are shuffled, sorted by length within pools of about `pool` batches and cut into
+    batches, and the batches shuffled.
     """
     if not len(length):
         return []
-    order = rng.permutation(len(length))
-    mean = max(1.0, float(length.mean()))
-    pool_size = max(1, int(pool * batch_tokens / mean))
+    pools = -(-int(length.sum()) // (pool * batch_tokens))
     batches = []
-    for first in range(0, len(order), pool_size):
-        windows = order[first : first + pool_size]
-        windows = windows[np.argsort(-length[windows], kind="stable")]
-        longest = length[windows]
-        begin = 0
-        while begin < len(windows):
-            # Descending lengths: the first window of a batch is its padded length.
-            size = max(1, batch_tokens // int(longest[begin]))
-            batches.append(windows[begin : begin + size])
-            begin += size
+    for windows in np.array_split(rng.permutation(len(length)), min(pools, len(length))):
+        ordered = windows[np.argsort(-length[windows], kind="stable")]
+        batches += np.split(ordered, _cuts(length[ordered], batch_tokens)[1:-1])
     return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def _cuts(length: np.ndarray, batch_tokens: int) -> list[int]:
+    """Where batches of windows of descending lengths begin, and where the last one ends.
+
+    First where the padded size would pass `batch_tokens`. Then one by one where a cut saves most,
+    until padding is small enough; a window is left alone only where nothing else helps, for its
+    few tokens would count as much as a whole batch.
+    """
+    cuts = [0]
+    while (left := len(length) - cuts[-1]) > 0:
+        size = max(1, batch_tokens // int(length[cuts[-1]]))
+        if size == left - 1 > 1:  # the last would be alone
+            size -= 1
+        cuts.append(cuts[-1] + min(left, size))
+    while True:
+        size = np.diff(cuts)
+        place = np.arange(len(length)) - np.repeat(cuts[:-1], size)
+        longest = np.repeat(length[cuts[:-1]], size)
+        if longest.sum() - length.sum() < _PADDING * longest.sum():
+            return cuts
+        rest = np.repeat(size, size) - place
+        saved = rest * (longest - length)
+        saved_in_company = np.where((place > 1) & (rest > 1), saved, 0)
+        best = saved_in_company if saved_in_company.any() else saved
+        cuts = sorted([*cuts, int(best.argmax())])
 
 
 def padded(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
