@@ -12,6 +12,7 @@ import torch
 import yaml
 from reaction_world import reaction_snapshot, task_data
 
+from training.content import ItemContent
 from training.loop import Shard
 from training.models.next_item import NextItemTask
 from training.models.transformer_network import (
@@ -149,6 +150,16 @@ def test_media_of_whole_catalogues_and_of_items_alone_are_the_same():
     assert (together_ND[[2, 3, 5, 6, 7]] == 0).all()
 
 
+@pytest.mark.parametrize("width", [0, 1, 4, 6, 768])
+def test_vectors_of_another_width_are_refused_by_name(width: int):
+    wrong = vectors([0], []) | {"text": (torch.tensor([0]), torch.ones(1, width))}
+    with pytest.raises(ValueError, match="text") as error:
+        network().items(None, wrong)
+    assert str(error.value) == (
+        f"The vectors text have {width} numbers, but the network reads 5 of each."
+    )
+
+
 def test_hiding_media_leaves_each_item_one():
     config = replace(SMALL, modality_dropout=0.9)
     one = network(config).train()
@@ -260,6 +271,38 @@ def task(**options: Any) -> NextItemTask:
         **{"width": 8, "max_length": 10, "batch_tokens": 200, "dropout": 0.0, **options}
     )
     return NextItemTask(config, task_data(reaction_snapshot()), seed=3)
+
+
+WIDE = {"audio": 1024, "text": 768, "video": 2048}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("negatives", [0, 7], ids=["full softmax", "sampled softmax"])
+def test_a_step_with_media_of_full_width_moves_every_weight(negatives: int, precision: str):
+    snapshot = reaction_snapshot()
+    rows = snapshot.content.rows["text"]
+    rng = np.random.default_rng(0)
+    wide = {name: rng.normal(size=(rows.max() + 1, width)) for name, width in WIDE.items()}
+    content = ItemContent(
+        snapshot.content.item_ids,
+        dict.fromkeys(WIDE, rows),
+        {name: vector_PW.astype(np.float16) for name, vector_PW in wide.items()},
+    )
+    torch.manual_seed(0)
+    config = replace(SMALL, max_length=10, rating_weight=1.0)
+    if negatives:
+        config = replace(config, full_softmax_max_items=0, negatives=negatives)
+    one = NextItemTask(config, task_data(replace(snapshot, content=content)), seed=3)
+    assert dict(one.network.sizes.media) == WIDE
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        loss = one(one.batches(0)[0], Shard())
+    loss.backward()
+    still = [
+        name
+        for name, parameter in one.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
+    ]
+    assert still == []
 
 
 def test_the_loss_is_the_weighted_sum_of_all():

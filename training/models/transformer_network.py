@@ -192,6 +192,9 @@ class ItemEncoder(nn.Module):
             vectors: medium -> which items have it, (P,) int64 places among the N, and its vectors
                 (P, W); a medium may be left out.
             count: N.
+
+        Raises:
+            ValueError: vectors of a medium have another width than it was built for.
         """
         K, D = self.medium.shape
         x_NKD = self.medium.new_zeros(count, K, D)
@@ -200,6 +203,11 @@ class ItemEncoder(nn.Module):
             if name not in vectors:
                 continue
             place_P, vector_PW = vectors[name]
+            if vector_PW.shape[1] != self.project[name].in_features:
+                raise ValueError(
+                    f"The vectors {name} have {vector_PW.shape[1]} numbers, but the network reads "
+                    f"{self.project[name].in_features} of each."
+                )
             # Encoders differ in scale, and some dimensions dwarf the others: the norm evens both.
             token_PD = self.project[name](F.layer_norm(vector_PW.float(), vector_PW.shape[1:]))
             x_NKD[place_P, k] = (token_PD + self.medium[k]).to(x_NKD.dtype)
