@@ -88,6 +88,8 @@ def fit_network(
     spec = {"builder": builder, "name": name, "config": dict(config), "seed": context.seed}
     run = f"{context.run_name}-{name}-{_fingerprint(spec, data)[:12]}"
     folder = (context.work_dir / run).absolute()
+    if not (folder / _CHECKPOINT).exists():
+        _say_what_is_left(folder, spec, context)
     _write_inputs(folder, spec, data)
     # A previous driver may have died between the last epoch and reading the result.
     (folder / _RESULT).unlink(missing_ok=True)
@@ -284,6 +286,24 @@ def _fingerprint(spec: Mapping[str, Any], data: Mapping[str, np.ndarray]) -> str
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def _say_what_is_left(folder: Path, spec: Mapping[str, Any], context: FitContext) -> None:
+    """Name the checkpoints that the same run left of this model, and why none of them is used."""
+    for left in sorted(folder.parent.glob(f"*/{_CHECKPOINT}")):
+        if left.parent.name[:-12] != folder.name[:-12]:
+            continue
+        before = json.loads((left.parent / _SPEC).read_text(encoding="utf-8"))
+        flat, flat_before = ({**one, **one["config"], "config": None} for one in (spec, before))
+        others = [
+            key
+            for key in sorted(flat.keys() | flat_before.keys())
+            if flat.get(key) != flat_before.get(key)
+        ]
+        context.progress(
+            f"{spec['name']} starts afresh: the checkpoint in {left.parent} is of other "
+            f"{', '.join(others) or 'data'}"
+        )
 
 
 def _write_inputs(folder: Path, spec: Mapping[str, Any], data: Mapping[str, np.ndarray]) -> None:

@@ -63,41 +63,67 @@ def test_a_run_started_again_resumes_and_ends_the_same(
     assert list(first.work_dir.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["transformer", "gnn"])
 @pytest.mark.parametrize("change", ["seed", "option", "data", "run_name"])
 def test_nothing_resumes_from_another_training(
     change: str,
+    name: str,
     planted: Snapshot,
     make_snapshot: Callable[..., Snapshot],
     debug_config: Callable[[str], dict],
     context: Context,
 ):
-    config = debug_config("gnn")
+    config = debug_config(name)
     first = context(progress=stop_at(3))
     with pytest.raises(Stop):
-        weights_of(planted, "gnn", config, first)
+        weights_of(planted, name, config, first)
+    (left,) = first.work_dir.iterdir()
+    kept = (left / "checkpoint.safetensors").read_bytes()
     changes: dict[str, Any] = {"work_dir": first.work_dir}
-    snapshot = planted
+    snapshot, others = planted, change
     if change == "seed":
         changes["seed"] = 1
     elif change == "option":
-        config |= {"temperature": 0.3}
+        config |= {"learning_rate": 0.03, "width": 8}
+        others = "learning_rate, width"
     elif change == "run_name":
         changes["run_name"] = "other"
     else:
         snapshot = make_snapshot([("a", "x", 1), ("b", "x", 2), ("b", "y", 3)])
     lines: list[str] = []
-    weights_of(snapshot, "gnn", config, context(**changes, progress=lines.append))
-    assert lines[0].startswith("gnn  epoch 1/12  loss ")
+    found = weights_of(snapshot, name, config, context(**changes, progress=lines.append))
+    if change != "run_name":
+        said = f"{name} starts afresh: the checkpoint in {left} is of other {others}"
+        assert lines.pop(0) == said
+    assert lines[0].startswith(f"{name}  epoch 1/12  loss ")
+    assert len(lines) == 12
+    alone = weights_of(snapshot, name, config, context(seed=changes.get("seed", 42)))
+    for key, value in alone.items():
+        np.testing.assert_array_equal(found[key], value)
+    assert list(first.work_dir.iterdir()) == [left]
+    assert (left / "checkpoint.safetensors").read_bytes() == kept
 
 
-def test_a_diverging_training_leaves_no_folder(
-    planted: Snapshot, debug_config: Callable[[str], dict], context: Context
+@pytest.mark.parametrize(
+    ("name", "options"), [("transformer", {}), ("gnn", {"loss": "bpr"})], ids=["transformer", "gnn"]
+)
+def test_a_diverging_training_says_so_and_leaves_no_folder(
+    name: str,
+    options: dict[str, Any],
+    planted: Snapshot,
+    debug_config: Callable[[str], dict],
+    context: Context,
 ):
-    given = context()
-    with pytest.raises(TrainingDivergedError, match=r"Lower the learning_rate \(it is 1e\+30\)\.$"):
-        weights_of(
-            planted, "gnn", debug_config("gnn") | {"loss": "bpr", "learning_rate": 1e30}, given
-        )
+    lines: list[str] = []
+    given = context(progress=lines.append)
+    with pytest.raises(TrainingDivergedError) as error:
+        weights_of(planted, name, debug_config(name) | options | {"learning_rate": 1e30}, given)
+    assert re.fullmatch(
+        r"The loss of epoch 1 is (nan|inf): the training diverged\. "
+        r"Lower the learning_rate \(it is 1e\+30\)\.",
+        str(error.value),
+    )
+    assert lines == []
     assert list(given.work_dir.iterdir()) == []
 
 
