@@ -16,8 +16,9 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -135,6 +136,7 @@ class Trained:
     """The best weights of a training and how it went."""
 
     weights: dict[str, Tensor] = field(repr=False)
+    """On worker 0; the others hold none, for whole ones may be larger than their share."""
     state: State
 
 
@@ -154,7 +156,7 @@ def train(
     one, whatever the number of workers that wrote the checkpoint.
 
     Args:
-        trainable: the network; moved to the device.
+        trainable: the network; moved to the device, or only this worker's part of it.
         options: how to train.
         checkpoint: file written after every epoch by worker 0 and read by all on a restart.
         shard: which worker this is.
@@ -166,11 +168,10 @@ def train(
     """
     shard = shard or Shard()
     _seed(options.seed, 0, 0)
-    trainable.to(device)
-    state, best = State(), _copy(trainable)
+    state, best = State(), _copy(trainable.state_dict(), shard)
     if checkpoint.exists():
-        state, best = _load_weights(checkpoint, trainable)
-    wrapped = _distributed(trainable, options, device) if shard.count > 1 else trainable
+        state, best = _load_weights(checkpoint, trainable, shard)
+    wrapped = _placed(trainable, options, shard, device)
     optimizer = AdamW(trainable, options)
     if checkpoint.exists():
         _load_moments(checkpoint, optimizer)
@@ -182,16 +183,16 @@ def train(
         score = _validate(trainable, shard, device)
         state.epoch += 1
         state.last_loss = loss
+        weights = _copy(trainable.state_dict(), shard)
         if score is None or score > state.best_score:
             state.best_epoch = state.epoch
             state.best_score = -1.0 if score is None else score
-            best = _copy(trainable)
+            best = deepcopy(weights)  # a file holds no tensor under two names
         seconds = time.perf_counter() - started
         state.seconds += seconds
-        # Every worker takes part in gathering, one writes.
-        tensors = _everything(trainable, optimizer, best)
+        moments = _copy(optimizer.named(), shard)
         if shard.index == 0:
-            _save(checkpoint, tensors, state)
+            _save(checkpoint, state, weights=weights, best=best, optimizer=moments)
             if on_epoch:
                 on_epoch(EpochReport(state.epoch, options.epochs, loss, score, seconds))
     return Trained(best, state)
@@ -211,6 +212,14 @@ class AdamW:
             "mean": [torch.zeros_like(parameter) for parameter in self.parameters],
             "square": [torch.zeros_like(parameter) for parameter in self.parameters],
             "step": [torch.zeros((), device=parameter.device) for parameter in self.parameters],
+        }
+
+    def named(self) -> dict[str, Tensor]:
+        """The state by slot and number of the parameter."""
+        return {
+            f"{slot}.{index}": value
+            for slot, values in self.state.items()
+            for index, value in enumerate(values)
         }
 
     @torch.no_grad()
@@ -317,18 +326,22 @@ def _gathered(trainable: Any) -> Iterator[None]:
     trainable.reshard()
 
 
-def _distributed(trainable: Trainable, options: LoopOptions, device: str) -> nn.Module:
+def _placed(trainable: Trainable, options: LoopOptions, shard: Shard, device: str) -> nn.Module:
+    """The network on the device, its gradients summed over the workers."""
+    if shard.count == 1:
+        return trainable.to(device)
     if options.sharding == "fsdp":
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
+        # Each call moves its module and keeps a part: all of them at once may not fit a GPU.
+        mesh = init_device_mesh(torch.device(device).type, (shard.count,))
         for part in trainable.parts():
             fully_shard(part, mesh=mesh)
         fully_shard(trainable, mesh=mesh)
         return trainable
     devices = [torch.device(device)] if device.startswith("cuda") else None
-    return nn.parallel.DistributedDataParallel(trainable, device_ids=devices)
+    return nn.parallel.DistributedDataParallel(trainable.to(device), device_ids=devices)
 
 
 def _precision(options: LoopOptions, device: str) -> Any:
@@ -341,37 +354,29 @@ def _seed(seed: int, epoch: int, worker: int) -> None:
     torch.manual_seed((seed * 1_000_003 + epoch) * 1_009 + worker)
 
 
-def _whole(tensor: Any) -> Tensor:
-    """A tensor of which this worker may hold a part alone; all workers must ask."""
-    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole.detach().cpu()
+def _copy(tensors: Mapping[str, Any], shard: Shard) -> dict[str, Tensor]:
+    """Whole tensors in worker 0's memory; each worker may hold a part, so all must ask."""
+    copies = {}
+    for name, tensor in tensors.items():
+        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        if shard.index == 0:
+            copies[name] = whole.detach().to("cpu", copy=True)
+    return copies
 
 
-def _copy(trainable: nn.Module) -> dict[str, Tensor]:
-    return {name: _whole(value).clone() for name, value in trainable.state_dict().items()}
-
-
-def _everything(
-    trainable: Trainable, optimizer: AdamW, best: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """All tensors of a checkpoint by name."""
-    tensors = {f"weights.{name}": value for name, value in _copy(trainable).items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    for slot, values in optimizer.state.items():
-        tensors |= {f"optimizer.{slot}.{index}": _whole(v) for index, v in enumerate(values)}
-    return tensors
-
-
-def _save(path: Path, tensors: dict[str, Tensor], state: State) -> None:
+def _save(path: Path, state: State, **groups: Mapping[str, Tensor]) -> None:
     """Weights, optimizer state and position in one safetensors file, replaced as a whole."""
+    tensors = {f"{kind}.{name}": v for kind, group in groups.items() for name, v in group.items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"state": json.dumps(asdict(state))})
     partial.replace(path)
 
 
-def _load_weights(path: Path, trainable: Trainable) -> tuple[State, dict[str, Tensor]]:
+def _load_weights(
+    path: Path, trainable: Trainable, shard: Shard
+) -> tuple[State, dict[str, Tensor]]:
     """Set the weights, before they are sharded; returns the position and the best weights."""
-    found: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}}
+    found: dict[str, dict[str, Tensor]] = {"weights": {}} | ({} if shard.index else {"best": {}})
     with safe_open(path, framework="pt", device="cpu") as file:
         state = State(**json.loads(file.metadata()["state"]))
         for key in file.keys():  # noqa: SIM118 (the file is no dict)
@@ -379,18 +384,16 @@ def _load_weights(path: Path, trainable: Trainable) -> tuple[State, dict[str, Te
             if kind in found:
                 found[kind][name] = file.get_tensor(key)
     trainable.load_state_dict(found["weights"])
-    return state, found["best"]
+    return state, found.get("best", {})
 
 
 def _load_moments(path: Path, optimizer: AdamW) -> None:
     with safe_open(path, framework="pt", device="cpu") as file, torch.no_grad():
-        for slot, values in optimizer.state.items():
-            for index, value in enumerate(values):
-                whole = file.get_tensor(f"optimizer.{slot}.{index}")
-                if hasattr(value, "device_mesh"):
-                    from torch.distributed.tensor import distribute_tensor
+        for name, value in optimizer.named().items():
+            given = file.get_tensor(f"optimizer.{name}")
+            if hasattr(value, "device_mesh"):
+                from torch.distributed.tensor import distribute_tensor
 
-                    mesh, placements = value.device_mesh, value.placements
-                    values[index] = distribute_tensor(whole.to(value.device), mesh, placements)
-                else:
-                    value.copy_(whole)
+                mesh, placements = value.device_mesh, value.placements
+                given = distribute_tensor(given.to(value.device), mesh, placements)
+            value.copy_(given)

@@ -29,7 +29,7 @@ _STATES = 4
 CHECK = """
 import os, sys
 import torch, torch.distributed as dist
-from training.loop import AdamW, LoopOptions, Trainable, _distributed
+from training.loop import AdamW, LoopOptions, Shard, Trainable, _placed
 from training.models.transformer_network import Network, Sizes, TransformerConfig
 index, store, config, sizes = int(sys.argv[1]), sys.argv[2], eval(sys.argv[3]), eval(sys.argv[4])
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=index, world_size=2)
@@ -43,7 +43,7 @@ class Bare(Trainable):
     def parts(self): return [*self.network.history.blocks, *self.network.items.blocks]
 bare = Bare()
 options = LoopOptions(0, 1, 0, 0.1, 0.0, sharding="fsdp")
-_distributed(bare, options, "cpu")
+_placed(bare, options, Shard(index, 2), "cpu")
 optimizer = AdamW(bare, options)
 tensors = [*bare.parameters(), *optimizer.state["mean"], *optimizer.state["square"]]
 print(sum(tensor.to_local().numel() for tensor in tensors) * 4)
