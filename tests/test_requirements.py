@@ -89,7 +89,12 @@ CHECKS: dict[str, tuple[str, str]] = {
     "MO-12": ("training/test_models_social_gnn.py", "test_any_people_are_scored_with_all_items"),
     "HY-23": ("pipelines/test_network.py", "test_the_share_of_a_list_by_strangers"),
     "TR-01": ("training/test_loop.py", "test_the_workers_gradients_sum_to_that_of_the_joined"),
+    "TR-03": (_NETWORK, "test_the_loss_is_the_weighted_sum_of_all"),
     "TR-10": ("training/test_models_gnn.py", "test_no_negative_is_an_item_its_user_likes"),
+    "TR-12": (
+        "training/test_warm_start.py",
+        "test_new_interactions_start_lower_and_old_users_lose_nothing",
+    ),
     "TR-21": ("training/test_models.py", "test_validation_events_choose_the_epoch_but_are_not"),
     "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
     "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,48 @@ def test_the_optimizer_is_adamw():
         reference.step()
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """Norm of the gradients and share of the learning rate of every step that is made."""
+    made: list[tuple[float, float]] = []
+
+    class Watched(AdamW):
+        def step(self, rate: float) -> None:
+            gradients = [parameter.grad for parameter in self.parameters]
+            made.append((torch.nn.utils.get_total_norm(gradients).item(), rate))
+            super().step(rate)
+
+    monkeypatch.setattr("training.loop.AdamW", Watched)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("scale", "bounds"), [(1e4, (5.0, 5.0)), (1e-3, (0.0, 0.01))], ids=["clipped", "small"]
+)
+def test_gradients_are_cut_to_a_norm_of_five(
+    scale: float, bounds: tuple[float, float], steps: list[tuple[float, float]], tmp_path: Path
+):
+    # The first steps: where a gradient is nearly zero nothing needs to be cut.
+    train(Regression(scale=scale), replace(OPTIONS, epochs=1), checkpoint=tmp_path / "c")
+    low, high = bounds
+    assert len(steps) == 5
+    assert all(low - 1e-3 <= norm <= high + 1e-3 for norm, _ in steps)
+
+
+def test_the_learning_rate_rises_and_falls_along_a_cosine(
+    steps: list[tuple[float, float]], tmp_path: Path
+):
+    train(Regression(), replace(OPTIONS, epochs=8), checkpoint=tmp_path / "c")
+    rates = [rate for _, rate in steps]
+    assert len(rates) == 40
+    # 5 % of the steps are warm-up, and a cosine ends at 5 % of the rate.
+    assert rates[:2] == pytest.approx([0.001 / 0.051, 0.026 / 0.051])
+    assert rates[2] == max(rates) == 1.0
+    assert rates[21] == pytest.approx(0.05 + 0.95 / 2)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 0.05 < rates[-1] < 0.06
 
 
 def test_ndcg_is_the_textbook_sum():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 from training.loop import Shard
-from training.models import FitContext
+from training.models import FitContext, next_item
 from training.models.next_item import NextItemTask, encode_last
-from training.models.next_item_arrays import training_arrays
+from training.models.next_item_arrays import sizes_of_data, training_arrays
 from training.models.sequences import Sequences, length_buckets, padded, sequences_of, windows_of
 from training.models.transformer import Transformer
 from training.models.transformer_network import Network, Sizes, TransformerConfig
@@ -257,6 +258,79 @@ def test_early_stopping_keeps_the_best_epoch(
     assert facts["epochs"] == len(lines) == facts["best_epoch"] + 2 < 60
     assert max(scores) == pytest.approx(facts["valid_ndcg@10"], abs=1e-4)
     assert scores.index(max(scores)) + 1 == facts["best_epoch"]
+
+
+DAY = 86_400_000_000
+START = 3
+"""The code of the start token, whose own time and type say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("items", "times", "types", "expected"),
+    [
+        ([START, 0, 1], [0, 0, DAY], [-1, 2, 2], (True, False)),
+        ([START, 0, 1], [0, 1, DAY], [-1, 2, 4], (False, True)),
+        ([START, 0, START], [9 * DAY, 0, 0], [-1, 2, 3], (False, False)),
+        ([START, 0, 1], [0, -DAY, 0], [-1, -1, 2], (True, True)),
+        ([START], [DAY], [-1], (False, False)),
+        ([], [], [], (False, False)),
+    ],
+    ids=["a day", "two types", "starts do not count", "unknown is a type", "no likes", "nothing"],
+)
+def test_parts_are_built_where_likes_differ(
+    items: list[int], times: list[int], types: list[int], expected: tuple[bool, bool]
+):
+    data = {name: np.array(0) for name in ("num_devices", "num_locations")} | {
+        "num_items": np.array(START),
+        "tokens.items": np.array(items, np.int32),
+        "tokens.times": np.array(times, np.int64),
+        "tokens.types": np.array(types, np.int8),
+        "tokens.watch_shares": np.full(len(items), np.nan, np.float32),
+    }
+    sizes = sizes_of_data(data, reactions=False)
+    assert (sizes.time, sizes.event_types > 0) == expected
+    assert not sizes.watch
+
+
+def single_likes(make_snapshot: Make, **options: Any) -> NextItemTask:
+    """Seven users who like one item each, and a task of theirs."""
+    snapshot = make_snapshot([(f"user-{n}", f"item-{n % 5}", n) for n in range(7)])
+    data = training_arrays(snapshot, snapshot.catalogue, CONFIG.max_length)
+    data |= {name: np.array(0) for name in ("num_devices", "num_locations")}
+    torch.manual_seed(0)
+    config = replace(CONFIG, context_dropout=0.0, **options)
+    return NextItemTask(config, {**data, "num_items": np.array(5)}, seed=0)
+
+
+@pytest.mark.parametrize(("largest", "asked"), [(6, "full"), (5, "full"), (4, "sampled")])
+def test_a_catalogue_of_the_largest_size_is_trained_whole(
+    largest: int, asked: str, make_snapshot: Make, monkeypatch: pytest.MonkeyPatch
+):
+    called: list[str] = []
+    for kind, name in (("full", "softmax_loss"), ("sampled", "sampled_softmax")):
+        loss = getattr(next_item, name)
+
+        def spy(*arguments: Any, kind: str = kind, loss: Any = loss, **options: Any) -> Any:
+            called.append(kind)
+            return loss(*arguments, **options)
+
+        monkeypatch.setattr(next_item, name, spy)
+    task = single_likes(make_snapshot, full_softmax_max_items=largest)
+    task(task.batches(0)[0], Shard())
+    assert called == [asked]
+
+
+def test_all_items_drawn_are_the_whole_catalogue(make_snapshot: Make):
+    """Nobody has another like to leave out, so the two losses and their gradients are equal."""
+    whole = single_likes(make_snapshot, full_softmax_max_items=5)
+    sampled = single_likes(make_snapshot, full_softmax_max_items=4, negatives=5)
+    batch = (np.arange(7), 1)
+    losses = [task(batch, Shard()) for task in (whole, sampled)]
+    torch.testing.assert_close(*losses)
+    for loss in losses:
+        loss.backward()
+    for one, other in zip(whole.parameters(), sampled.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_a_worker_without_rows_takes_part_with_zero(make_snapshot: Make):

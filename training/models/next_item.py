@@ -180,9 +180,8 @@ class NextItemTask(Trainable):
             len(read.input_BL), len(read.item_ND), dtype=torch.bool, device=query_TD.device
         )
         own_BN.scatter_(1, read.input_BL, True)
-        own_BN = own_BN.index_put(
-            (row_T, read.target_T), torch.tensor(True, device=query_TD.device)
-        )[:, :-1]
+        own_BN[row_T, read.target_T] = True
+        own_BN = own_BN[:, :-1]
         return sampled_softmax(
             query_TD,
             read.target_T,

@@ -60,17 +60,25 @@ def marks_of(sequences: Sequences, index_BL: np.ndarray, device: torch.device) -
 def sizes_of_data(data: Mapping[str, np.ndarray], *, reactions: bool) -> Sizes:
     """What the training data decide of the network."""
     liked = data["tokens.items"] < int(data["num_items"])
-    times, types = data["tokens.times"][liked], data["tokens.types"][liked]
     return Sizes(
         items=int(data["num_items"]),
-        event_types=len(EVENT_TYPES) + 1 if len(np.unique(types)) > 1 else 0,
+        event_types=len(EVENT_TYPES) + 1 if _spread(data["tokens.types"], liked) else 0,
         watch=bool(np.isfinite(data["tokens.watch_shares"]).any()),
-        time=bool(len(times) and np.ptp(times) >= _DAY),
+        time=_spread(data["tokens.times"], liked) >= _DAY,
         devices=int(data["num_devices"]),
         locations=int(data["num_locations"]),
         media=media_widths(data),
         reactions=reactions,
     )
+
+
+def _spread(values: np.ndarray, chosen: np.ndarray) -> int:
+    """Largest less smallest of the chosen ones, 0 of none; no copy of what lies in a file."""
+    if not chosen.any():
+        return 0
+    limits = np.iinfo(values.dtype)
+    largest = values.max(where=chosen, initial=limits.min)
+    return int(largest) - int(values.min(where=chosen, initial=limits.max))
 
 
 def sizes_of(weights: Mapping[str, np.ndarray]) -> Sizes:
