@@ -6,8 +6,8 @@ to them, changes nothing. An item unknown to a model gets 0 from it, which is th
 model that gives a user one and the same score for all items says nothing about that user and is
 treated as if it knew no item.
 
-Popularity serves whoever has no positive in the history, and fills lists that the models leave
-short. Both are marked as such.
+A model counts for whom it knows: by default those with a positive in the history. Popularity serves
+whom no model knows, and fills lists that the models leave short. Both are marked as such.
 
 Shape suffixes: U users, B users of a batch, N items, M models, K list length, R rows.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from training.models.base import Model
+from training.models.base import Model, liked_by
 from training.models.item_knn import ItemKNN
 from training.models.popularity import Popularity
 from training.reasons import (
@@ -133,6 +133,7 @@ def build_candidates(
             people_BK = circles.liked_by(start, item_BK) if circles else np.zeros_like(item_BK)
             reason_R = reason_texts(
                 named_BK[row_R, place_R],
+                liked_by(part)[row_R],
                 popular_R[speaker_R],
                 people_BK[row_R, place_R],
                 titles,
@@ -200,7 +201,7 @@ def blend(
 
 def knows_likeness(model: Model) -> bool:
     """Whether a model can say which items are alike."""
-    return isinstance(model, ItemKNN) or model.item_vectors() is not None
+    return isinstance(model, ItemKNN) or model.likeness_vectors() is not None
 
 
 def similar_items(model: Model, *, k: int, batch: int = 1024) -> pa.Table:
@@ -221,7 +222,7 @@ def similar_items(model: Model, *, k: int, batch: int = 1024) -> pa.Table:
         item_ids = model.item_ids
         similar_MK, score_MK = _neighbours(model, k, batch)
     else:
-        vector_MD = model.item_vectors()
+        vector_MD = model.likeness_vectors()
         if vector_MD is None:
             raise CandidateError(
                 f"model {model.name!r} has no item vectors, so it cannot say which items are "
@@ -262,12 +263,12 @@ def _lists(
     speaker_BK = np.full((len(histories), k), fallback)
     item_BK = np.full((len(histories), k), -1, np.int32)
     score_BK = np.full((len(histories), k), -np.inf)
-    liked_T = histories.strengths >= np.float32(histories.positive_from)
-    personal_B = np.bincount(histories.rows()[liked_T], minlength=len(histories)) > 0
-    if shares and personal_B.any():
+    known_MB = [models[name].knows(histories) for name in shares]
+    if np.any(known_MB):
         scores = [_scores(name, models[name], histories) for name in shares]
+        for score_BN, known_B in zip(scores, known_MB, strict=True):
+            score_BN[~known_B] = -np.inf
         total_BN, parts = blend(scores, list(shares.values()))
-        total_BN[~personal_B] = -np.inf
         item_BK, score_BK = top_k(total_BN, k, exclude=seen)
         score_BK = score_BK.astype(np.float64)
         adds_MBK = [

@@ -24,6 +24,8 @@ from training.models.item_knn import ItemKNN
 from training.snapshot import Histories, codes_in
 
 MATCHES = "Matches what you watched lately"
+AROUND = "Matches the people around you"
+"""For who has liked nothing yet: the model knows whom they follow or who follows them."""
 
 _HISTORY = 50
 """The latest positives a reason is looked for among; older ones would not be remembered."""
@@ -85,7 +87,7 @@ def nearest_in_history(model: Model, histories: Histories, item_BK: np.ndarray) 
     """
     if isinstance(model, ItemKNN):
         return model.nearest_in_history(histories, item_BK)[0]
-    vector_MD = model.item_vectors()
+    vector_MD = model.likeness_vectors()
     nearest_BK = np.full(item_BK.shape, -1, dtype=np.int32)
     if vector_MD is None or not len(vector_MD):
         return nearest_BK
@@ -115,6 +117,7 @@ def nearest_in_history(model: Model, histories: Histories, item_BK: np.ndarray) 
 
 def reason_texts(
     nearest_R: np.ndarray,
+    liked_R: np.ndarray,
     popular_R: np.ndarray,
     people_R: np.ndarray,
     titles: Sequence[str | None],
@@ -124,6 +127,7 @@ def reason_texts(
 
     Args:
         nearest_R: Code of the history item to name, -1 for none.
+        liked_R: bool, places of users who liked something.
         popular_R: bool, places that popularity filled.
         people_R: How many people whom the user follows liked the item.
         titles: Title of each of the N items of the catalogue; None or "" when unknown.
@@ -132,7 +136,8 @@ def reason_texts(
     Returns:
         (R,) string array.
     """
-    code_R = np.where(popular_R, len(titles), nearest_R)
+    code_R = np.where(liked_R, nearest_R, -2)
+    code_R = np.where(popular_R, len(titles), code_R)
     code_R = np.where(people_R >= _SEVERAL, len(titles) + people_R, code_R)
     code_X, text_R = np.unique(code_R, return_inverse=True)  # each text is made once
     texts = []
@@ -141,6 +146,8 @@ def reason_texts(
             texts.append(f"Liked by {code - len(titles)} people you follow")
         elif code == len(titles):
             texts.append(popular)
+        elif code == -2:
+            texts.append(AROUND)
         else:
             texts.append(_similar(titles[code] if code >= 0 else None))
     return pa.array(texts, pa.string()).take(pa.array(text_R))

@@ -47,7 +47,10 @@ def run(context: StageContext) -> StageResult:
     users = _active_users(context)
     sequences = context.arrow("sequences", interval_end=context.interval.end)
     histories, seen = _histories(context, users, items["item_id"], sequences)
-    follows = network.follows_of(context, users)
+    everybody = network.all_follows(context)
+    ties = network.ties(everybody, items["item_id"], sequences, histories.positive_from)
+    models = {name: model.with_ties(ties) for name, model in models.items()}
+    follows = network.follows_of(everybody, users)
     lists = pa.concat_tables(
         build_candidates(
             models,

@@ -7,19 +7,59 @@ from typing import TYPE_CHECKING
 from pipelines.context import StageContext
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from training.reasons import Circles
+    from training.ties import Ties
 
 
-def follows_of(context: StageContext, users: pa.Array) -> pa.Table:
-    """`row` in `users` and `followee_id` of whom they follow at the interval's end."""
+def all_follows(context: StageContext) -> pa.Table:
+    """`follower_id` and `followee_id` at the interval's end."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     end = pa.scalar(context.interval.end)
     follows = context.arrow("follows", columns=["follower_id", "followee_id", "since"])
     follows = follows.filter(pc.fill_null(pc.less(follows["since"], end), True))
+    return follows.select(["follower_id", "followee_id"])
+
+
+def ties(
+    follows: pa.Table, catalogue: pa.ChunkedArray, sequences: pa.Table, positive_from: float
+) -> Ties:
+    """What everybody likes and whom everybody follows.
+
+    Args:
+        follows: `all_follows`.
+        catalogue: ids of the items, sorted.
+        sequences: histories of everybody.
+        positive_from: strength of a like.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from training.ties import Ties
+
+    sides = [follows[side] for side in ("follower_id", "followee_id")]
+    users = pc.unique(pa.chunked_array([c for ids in sides for c in ids.chunks], pa.string()))
+    likers = sequences["user_id"].combine_chunks()
+    new = pc.invert(pc.is_in(likers, value_set=users))
+    users = pa.concat_arrays([users, likers.filter(new)])
+    sequences = sequences.append_column("row", pc.index_in(likers, value_set=users))
+    return Ties(
+        user_ids=users.to_numpy(zero_copy_only=False).astype(str),
+        item_ids=catalogue.to_numpy().astype(str),
+        likes=_likes(sequences, catalogue, positive_from),
+        follows=np.stack([pc.index_in(ids, value_set=users).to_numpy() for ids in sides]),
+    )
+
+
+def follows_of(follows: pa.Table, users: pa.Array) -> pa.Table:
+    """`row` in `users` and `followee_id` of whom they follow, out of `all_follows`."""
+    import pyarrow.compute as pc
+
     row_F = pc.index_in(follows["follower_id"], value_set=users)
     follows = follows.append_column("row", row_F).filter(pc.is_valid(row_F))
     return follows.select(["row", "followee_id"])
@@ -51,6 +91,19 @@ def circles(
     people = pc.unique(follows["followee_id"])
     row_S = pc.index_in(sequences["user_id"], value_set=people)
     sequences = sequences.append_column("row", row_S).filter(pc.is_valid(row_S))
+    followed_F = pc.index_in(follows["followee_id"], value_set=people).to_numpy()
+    return Circles.of_pairs(
+        np.stack([follows["row"].to_numpy(), followed_F]),
+        _likes(sequences, catalogue, positive_from),
+        (len(users), len(people), len(catalogue)),
+    )
+
+
+def _likes(sequences: pa.Table, catalogue: pa.ChunkedArray, positive_from: float) -> np.ndarray:
+    """(2, L): `row` of each history, and the code of an item that is liked there."""
+    import numpy as np
+    import pyarrow.compute as pc
+
     row_T = np.repeat(
         sequences["row"].to_numpy(), pc.list_value_length(sequences["item_ids"]).to_numpy()
     )
@@ -58,12 +111,7 @@ def circles(
     code_T = pc.fill_null(pc.index_in(items, value_set=catalogue.combine_chunks()), -1).to_numpy()
     strength_T = pc.list_flatten(sequences["strengths"]).to_numpy().astype(np.float32)
     liked_T = (code_T >= 0) & (strength_T >= np.float32(positive_from))
-    followed_F = pc.index_in(follows["followee_id"], value_set=people).to_numpy()
-    return Circles.of_pairs(
-        np.stack([follows["row"].to_numpy(), followed_F]),
-        np.stack([row_T[liked_T], code_T[liked_T]]),
-        (len(users), len(people), len(catalogue)),
-    )
+    return np.stack([row_T[liked_T], code_T[liked_T]])
 
 
 def out_of_network(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from stage_world import StageWorld
 
-from pipelines.stages.network import circles, follows_of, out_of_network
+from pipelines.stages.network import all_follows, circles, follows_of, out_of_network, ties
 
 END = datetime(2026, 1, 6, tzinfo=UTC)
 BEFORE = END - timedelta(days=1)
@@ -49,7 +49,7 @@ def world(spark: Any, tmp_path: Path) -> StageWorld:
 
 def test_people_whom_a_user_follows_are_counted_by_what_they_liked(world: StageWorld):
     context = world.context("candidates", END)
-    follows = follows_of(context, USERS)
+    follows = follows_of(all_follows(context), USERS)
     catalogue = pa.chunked_array([["i0", "i1", "i2", "i3"]])
     sequences = context.arrow("sequences", interval_end=END)
     found = circles(follows, USERS, catalogue, sequences, positive_from=1.0)
@@ -60,6 +60,23 @@ def test_people_whom_a_user_follows_are_counted_by_what_they_liked(world: StageW
         [2, 1, 0, 0, 0],  # x twice on i0 is one person; a skip is no like; z and Cid do not count
         [0, 0, 0, 0, 0],
     ]
+
+
+def test_ties_are_those_before_the_end_of_everybody(world: StageWorld):
+    context = world.context("candidates", END)
+    sequences = context.arrow("sequences", interval_end=END)
+    catalogue = pa.chunked_array([["i0", "i1", "i2", "i3"]])
+    found = ties(all_follows(context), catalogue, sequences, positive_from=1.0)
+    name = found.user_ids
+    assert {(name[one], name[other]) for one, other in found.follows.T} == {
+        ("ann", "x"), ("ann", "y"), ("cid", "x")
+    }  # fmt: skip
+    assert {(name[user], found.item_ids[item]) for user, item in found.likes.T} == {
+        ("x", "i0"), ("x", "i1"), ("y", "i0"), ("z", "i1"), ("cid", "i1")
+    }  # fmt: skip
+    assert len(set(name)) == len(name)
+    nobody = ties(all_follows(context).slice(0, 0), catalogue, sequences, 1.0)
+    assert nobody.follows.shape == (2, 0)
 
 
 FOLLOWED = pa.table({"row": pa.array([1, 1], pa.int32()), "followee_id": ["x", "y"]})

@@ -108,6 +108,24 @@ def test_the_weights_of_absent_models_go_to_the_others_in_proportion() -> None:
     assert _build(histories, models, weights=weights) == _build(histories, models, weights=without)
 
 
+class _Knowing(_Factors):
+    """A model that knows everybody, likes or not."""
+
+    def knows(self, histories: Histories) -> np.ndarray:
+        return np.ones(len(histories), bool)
+
+
+def test_a_model_that_knows_a_user_without_likes_serves_alone() -> None:
+    social = _Knowing("gnn", {item: [0.0] for item in "abc"}, {"ann": [1.0, 3.0, 2.0]})
+    deaf = _rows("deaf", "abc", ann=[3.0, 2.0, 1.0])
+    table = _build(_histories(ann=""), {"deaf": deaf, "gnn": social}, k=4)
+    assert _lists(table) == {"ann": "bcaf"}
+    assert table["source"].to_pylist() == ["gnn"] * 3 + ["popularity"]
+    assert table["reason"].to_pylist() == ["Matches the people around you"] * 3 + [
+        "Popular this week"
+    ]
+
+
 def test_a_model_of_weight_zero_is_not_asked() -> None:
     broken = _rows("broken", "abcdef", ann=[NAN] * 6)
     models = {"one": _Factors("one", ALIKE), "broken": broken}

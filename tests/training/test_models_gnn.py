@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reaction_world import COLD, reaction_snapshot
+from reaction_world import COLD, ITEMS, reaction_snapshot
 from scipy import sparse
 
 from training.loop import Shard
@@ -20,6 +20,7 @@ from training.models.gnn import LightGCN, learnt_tensors
 from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
 from training.models.link_prediction import LightGCNConfig, LinkTask
 from training.snapshot import Histories, Snapshot, codes_in
+from training.ties import Ties
 
 LIKED_UM = sparse.csr_array(
     np.array([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 0], [1, 1, 1, 1, 0]], np.float32)
@@ -278,8 +279,8 @@ def test_follows_reach_a_user_without_own_likes_of_a_kind(
         )
         for weight in (0.0, 1.0)
     )
-    assert plain.social_degree_U.tolist() == [0.0] * 6
-    assert social.social_degree_U.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert plain.people_UU.sum(axis=1).tolist() == [0.0] * 6
+    assert social.people_UU.sum(axis=1).tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +305,23 @@ def test_items_nobody_met_are_placed_by_their_media(with_media: LightGCN, tmp_pa
     even_U, odd_U = cold_UC[:, 0::2].mean(1), cold_UC[:, 1::2].mean(1)
     right_U = np.where(np.arange(120) % 2 == 0, even_U > odd_U, odd_U > even_U)
     assert right_U.mean() > 0.9
+
+
+def test_likers_move_an_item_placed_by_its_media(with_media: LightGCN):
+    """Its media say even; three people of odd taste like it: it comes nearer to them."""
+    snapshot = reaction_snapshot(users=120)
+    wider = with_media.with_items(snapshot.content)
+    item = ITEMS - COLD  # of even number
+    odd = np.arange(1, 120, 2)
+    likes = np.stack([odd[:3], np.full(3, item)])
+    ties = Ties(snapshot.user_ids, snapshot.catalogue, likes, np.empty((2, 0), int))
+    everyone = snapshot.histories(np.arange(120), snapshot.valid_start)
+    before_U, after_U = (model.score(everyone)[:, item] for model in (wider, wider.with_ties(ties)))
+    assert (after_U[odd[3:]] - before_U[odd[3:]]).mean() > 0.1
+    others = [code for code in range(ITEMS) if code != item]
+    np.testing.assert_array_equal(
+        wider.with_ties(ties).score(everyone)[:, others], wider.score(everyone)[:, others]
+    )
 
 
 def test_a_warm_start_knows_what_was_learnt(

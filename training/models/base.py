@@ -22,6 +22,7 @@ import numpy as np
 from training.content import ItemContent
 from training.models import files
 from training.snapshot import Histories, Snapshot, codes_in
+from training.ties import Ties
 
 MAX_SEED = 2**32
 
@@ -161,6 +162,15 @@ class Model(ABC):
         del content
         return self
 
+    def with_ties(self, ties: Ties) -> Model:
+        """This model, where likes and follows since its training give places to who is new."""
+        del ties
+        return self
+
+    def knows(self, histories: Histories) -> np.ndarray:
+        """(B,) bool: whose scores are their own; by default of those who liked something."""
+        return liked_by(histories)
+
     def reactions(
         self, histories: Histories, rows: np.ndarray, items: np.ndarray, moment: Moment
     ) -> np.ndarray | None:
@@ -180,8 +190,12 @@ class Model(ABC):
         return None
 
     def item_vectors(self) -> np.ndarray | None:
-        """(M, D) float32 whose inner products measure likeness of items; None without them."""
+        """(M, D) float32 that scores are inner products with; None without them."""
         return None
+
+    def likeness_vectors(self) -> np.ndarray | None:
+        """(M, D) float32 whose cosines tell which items are alike; None without them."""
+        return self.item_vectors()
 
     def user_vectors(self, histories: Histories) -> np.ndarray | None:
         """(B, D) float32 preference vectors with `score = user @ item_vectors.T`, or None."""
@@ -239,6 +253,12 @@ class Model(ABC):
         cls, config: Any, tensors: dict[str, np.ndarray], vocabularies: dict[str, np.ndarray]
     ) -> Self:
         """The inverse of `_tensors` and `_vocabularies`."""
+
+
+def liked_by(histories: Histories) -> np.ndarray:
+    """(B,) bool: who liked something."""
+    liked_T = histories.strengths >= np.float32(histories.positive_from)
+    return np.bincount(histories.rows()[liked_T], minlength=len(histories)) > 0
 
 
 def train_items(snapshot: Snapshot, mask_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,204 +1,31 @@
 """SocialGNN: convolutions over likes and follows, attention to people, a predictor of pairs.
 
-Three graph convolutions (Kipf & Welling 2017) over one graph of people and items, then attention
-(Velickovic et al. 2018) over whom each follows and is followed by. The whole graph is encoded at
-once; two layers then tell of any person and item whether they go together, learnt from likes and
-from items that the person has not liked.
+The whole graph is encoded at once; what is new is placed by the same layers, from what its
+neighbours send.
 
-Shape legend: U users of the graph, M items, V = U + M nodes, D width, h hidden width, P pairs of a
-batch, n negatives of a pair, B histories, E edges of the attention.
+Shape legend: U users of the graph, M items, N new items, D width, D_l that of what goes into
+convolution l, B histories, E edges of the attention, X users of the graph and those tied to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
+from training.content import ItemContent
 from training.distributed import fit_network
-from training.loop import LoopOptions, Shard
 from training.models.base import FitContext, Model
-from training.models.graph import (
-    GraphTask,
-    LikeGraph,
-    SymmetricProduct,
-    normalised_graph,
-    rows_of,
-    sample_negatives,
-    torch_csr,
-)
-from training.models.validation import validation_ndcg
+from training.models.graph import LikeGraph
+from training.models.media import media_arrays, media_sum, new_media, vectors_of
+from training.models.pair_prediction import Network, PairTask, SocialGNNConfig, people_of
 from training.snapshot import Histories, Snapshot, codes_in
-
-_PREDICTED = 2**24
-"""Hidden numbers of the predictor at once: bounds memory, not results."""
-
-
-@dataclass(frozen=True)
-class SocialGNNConfig:
-    """Options of SocialGNN."""
-
-    width: int = 128
-    hidden: int = 64
-    heads: int = 4
-    dropout: float = 0.5
-    predictor_dropout: float = 0.2
-    negatives: int = 4
-    epochs: int = 30
-    patience: int = 3
-    batch_size: int = 4096
-    learning_rate: float = 5e-3
-    weight_decay: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        for option in ("width", "hidden", "heads", "negatives", "epochs", "batch_size"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} must be at least 1, but it is {getattr(self, option)}.")
-        for option in ("dropout", "predictor_dropout"):
-            if not 0 <= getattr(self, option) < 1:
-                raise ValueError(f"{option} must be in [0, 1), but it is {getattr(self, option)}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, but it is {self.learning_rate}.")
-        for option in ("patience", "weight_decay"):
-            if getattr(self, option) < 0:
-                raise ValueError(f"{option} must be at least 0, but it is {getattr(self, option)}.")
-
-
-class Convolution(nn.Module):
-    """`A X W + b` with A the normalised graph: GCNConv of a graph that never changes."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(inputs, outputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.xavier_uniform_(self.weight)
-
-    def forward(self, graph_VV: Tensor, x_VD: Tensor) -> Tensor:
-        """(V, inputs) -> (V, outputs)."""
-        return SymmetricProduct.apply(graph_VV, (x_VD @ self.weight).float()) + self.bias
-
-
-class Network(nn.Module):
-    """What is learnt beside the embeddings: convolutions, attention, predictor."""
-
-    def __init__(self, config: SocialGNNConfig) -> None:
-        super().__init__()
-        from torch_geometric.nn import GATConv  # seconds that no other model's worker should pay
-
-        D, h = config.width, config.hidden
-        self.dropout = config.dropout
-        self.convolutions = nn.ModuleList(Convolution(*io) for io in pairwise((D, h, h, D)))
-        self.attention = GATConv(D, D, heads=config.heads, concat=False, add_self_loops=False)
-        self.predictor = nn.Sequential(
-            nn.Linear(2 * D, h), nn.ReLU(), nn.Dropout(config.predictor_dropout), nn.Linear(h, 1)
-        )
-
-    def activate(self, x: Tensor, layer: int) -> Tensor:
-        """ReLU and dropout after all convolutions but the last."""
-        last = len(self.convolutions) - 1
-        return x if layer == last else F.dropout(F.relu(x), self.dropout, self.training)
-
-    def encode(self, graph_VV: Tensor, edge_2E: Tensor, node_VD: Tensor) -> list[Tensor]:
-        """What goes into each convolution and comes out of the last, then what is attended to."""
-        layers = [node_VD]
-        for number, convolution in enumerate(self.convolutions):
-            layers.append(self.activate(convolution(graph_VV, layers[-1]), number))
-        return [*layers, self.attention(layers[-1], edge_2E)]
-
-    def predict(self, user_BD: Tensor, item_MD: Tensor) -> Tensor:
-        """(B, M) logits of all pairs."""
-        first, last = self.predictor[0], self.predictor[-1]
-        user_Bh = F.linear(user_BD, first.weight[:, : user_BD.shape[1]], first.bias)
-        item_Mh = F.linear(item_MD, first.weight[:, user_BD.shape[1] :])
-        rows = max(1, _PREDICTED // max(1, item_Mh.numel()))
-        return torch.cat(
-            [last(F.relu(part_bh[:, None] + item_Mh)).squeeze(2) for part_bh in user_Bh.split(rows)]
-        )
-
-
-class PairTask(GraphTask):
-    """The likes to tell from other pairs, by what the network makes of the whole graph."""
-
-    def __init__(self, config: SocialGNNConfig, data: Mapping[str, np.ndarray], seed: int) -> None:
-        super().__init__(config.width, config.batch_size, data, seed)
-        self.config = config
-        self.network = Network(config)
-        self.graph_VV = torch_csr(message_graph(self.liked_UM, data["follows"]))
-        people = people_of(data["follows"], self.num_users)
-        itself = np.arange(len(self.node_VD))
-        self.edge_2E = torch.from_numpy(
-            np.concatenate([np.stack([people.indices, _owners(people)]), [itself, itself]], axis=1)
-        )
-
-    def _apply(self, fn: Any, recurse: bool = True) -> PairTask:
-        super()._apply(fn, recurse)
-        self.edge_2E = self.edge_2E.to(self.node_VD.device)
-        return self
-
-    def forward(self, batch: tuple[np.ndarray, int], shard: Shard) -> Tensor:
-        """Mean binary cross-entropy: each like counts as much as its negatives together."""
-        likes, seed = batch
-        user_P, item_P = self.pairs(likes)
-        negative_Pn = sample_negatives(
-            self.liked_UM, user_P, self.config.negatives, np.random.default_rng(seed)
-        )
-        mine = slice(shard.index, None, shard.count)
-        item_Pk = np.concatenate([item_P[mine, None], negative_Pn[mine]], axis=1)
-        device = self.node_VD.device
-        final_VD = self.network.encode(self.graph_VV, self.edge_2E, self.node_VD)[-1]
-        user_PkD = final_VD[torch.from_numpy(user_P[mine]).to(device)][:, None].expand(
-            -1, item_Pk.shape[1], -1
-        )
-        item_PkD = final_VD[torch.from_numpy(np.maximum(item_Pk, 0) + self.num_users).to(device)]
-        logit_Pk = self.network.predictor(torch.cat([user_PkD, item_PkD], 2)).squeeze(2).float()
-        weight_Pk = torch.from_numpy(item_Pk >= 0).to(device) / self.config.negatives
-        weight_Pk[:, 0] = 1.0
-        target_Pk = torch.zeros_like(logit_Pk)
-        target_Pk[:, 0] = 1.0
-        loss = F.binary_cross_entropy_with_logits(logit_Pk, target_Pk, weight_Pk, reduction="sum")
-        return loss / (2 * len(likes))
-
-    def validate(self, shard: Shard) -> tuple[float, int]:
-        """NDCG@10 of the validation users that have a node."""
-        final_VD = self.network.encode(self.graph_VV, self.edge_2E, self.node_VD)[-1]
-        item_MD = final_VD[self.num_users :]
-        user_B = torch.from_numpy(self.data["valid.users"].astype(np.int64)).to(final_VD.device)
-        return validation_ndcg(
-            self.data,
-            lambda rows: self.network.predict(final_VD[user_B[torch.from_numpy(rows)]], item_MD),
-            shard,
-        )
-
-
-def build_task(
-    config: Mapping[str, Any], data: Mapping[str, np.ndarray], seed: int
-) -> tuple[PairTask, LoopOptions]:
-    """What a training worker builds from plain values."""
-    parsed = SocialGNNConfig(**config)
-    return PairTask(parsed, data, seed), LoopOptions.of(parsed, seed)
-
-
-def people_of(follows: np.ndarray, num_users: int) -> sparse.csr_array:
-    """(U, U) of ones: whom each follows or is followed by, nobody themselves."""
-    both = np.concatenate([follows, follows[::-1]], axis=1)
-    both = both[:, both[0] != both[1]]
-    people_UU = sparse.csr_array((np.ones(both.shape[1], np.float32), both), shape=(num_users,) * 2)
-    people_UU.sum_duplicates()
-    people_UU.data[:] = 1.0
-    return people_UU
-
-
-def message_graph(liked_UM: sparse.csr_array, follows: np.ndarray) -> sparse.csr_array:
-    """(V, V): likes, follows and each node itself, each edge over the root of both degrees."""
-    return normalised_graph(liked_UM, follows, 1.0, itself=True)
+from training.ties import Ties, rows_for
 
 
 class SocialGNN(Model):
@@ -207,13 +34,14 @@ class SocialGNN(Model):
     The state of a person after each convolution is a sum over neighbours, so it is worked out anew
     from the history at hand: a known person with the training history gets exactly the trained
     state, one with newer likes moves with them, and someone new, who has the mean embedding, has a
-    place as soon as one known item is liked. Neighbours keep their states from training.
+    place as soon as one known item is liked. With the ties at hand newer follows count likewise,
+    and a new item is placed by its likers. Neighbours keep their states from training.
 
     Attributes:
-        tensors: `network.*`; `sent.<l>` (M, D_l) what an item sends to who likes it in layer l;
-            `social.<l>` (U, D_l) what a person gets there from people; `users` (U, D) embeddings;
-            `people` (U, D) states to attend to, `people.offsets` and `people.indices` whose;
-            `items` (M, D) final states.
+        tensors: `network.*`; `sent.<l>` (M, D_l) and `told.<l>` (U, D_l) what an item and a person
+            send to their neighbours in layer l; `users` (U, D) embeddings; `people` (U, D) states
+            to attend to, `people.offsets` and `people.indices` whose; `items` (M, D) final states,
+            `items.degree` (M,) how many like each; `media.<medium>` (D, W).
     """
 
     name: ClassVar[str] = "social_gnn"
@@ -228,16 +56,8 @@ class SocialGNN(Model):
     ) -> None:
         super().__init__(config, item_ids)
         self.user_ids, self.tensors = user_ids, dict(tensors)
-        self.network = Network(config)
-        prefix = "network."
-        self.network.load_state_dict(
-            {
-                name.removeprefix(prefix): torch.from_numpy(np.array(value))
-                for name, value in tensors.items()
-                if name.startswith(prefix)
-            }
-        )
-        self.network.eval()
+        self.network = Network(config).eval()
+        self.network.load_state_dict(self._named("network."))
         self.people_UU = sparse.csr_array(
             (
                 np.ones(len(tensors["people.indices"]), np.float32),
@@ -247,22 +67,115 @@ class SocialGNN(Model):
             shape=(len(user_ids),) * 2,
         )
 
+    def _named(self, prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): torch.from_numpy(np.array(value))
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+    @classmethod
+    def reads_media(cls, config: Mapping[str, Any]) -> bool:
+        """As the option says."""
+        return bool(config.get("content", False))
+
     @classmethod
     def _fit(cls, snapshot: Snapshot, config: SocialGNNConfig, context: FitContext) -> Self:
         graph = LikeGraph.build(snapshot, context.seed)
+        content = snapshot.content if config.content else None
+        data = graph.arrays | media_arrays(content, graph.item_ids)
         weights, facts = fit_network(
-            builder="training.models.social_gnn:build_task",
+            builder="training.models.pair_prediction:build_task",
             name=cls.name,
             config=asdict(config),
-            data=graph.arrays,
+            data=data,
             context=context,
         )
         tensors = {key: value for key, value in weights.items() if key.startswith("network.")}
-        task = PairTask(config, graph.arrays, context.seed)
+        task = PairTask(config, data, context.seed)
         task.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         model = cls(config, graph.item_ids, graph.user_ids, tensors | _states(task.eval()))
         model.fit_facts = facts
         return model
+
+    @torch.no_grad()
+    def with_items(self, content: ItemContent) -> SocialGNN:
+        """This model, knowing also items whose media it learnt, as nodes that nobody likes yet."""
+        weights = self._named("media.")
+        widths = {name: weight.shape[1] for name, weight in weights.items()}
+        item_ids, media = new_media(self.name, widths, content, self.item_ids)
+        if not len(item_ids):
+            return self
+        vectors = vectors_of(media, None, torch.device("cpu"))
+        x_ND = media_sum(weights, vectors, len(item_ids)).numpy()
+        alone = sparse.csr_array((len(self.user_ids), len(item_ids)), dtype=np.float32)
+        return self._with_places(item_ids, x_ND, alone)
+
+    @torch.no_grad()
+    def with_ties(self, ties: Ties) -> SocialGNN:
+        """This model with places for items and people whom likes and follows tie to those it knows.
+
+        Items that nobody liked in training are placed; follows at hand stand in place of the
+        trained ones. Who is new sends nothing.
+        """
+        learnt_ids = self.item_ids[self.tensors["items.degree"] > 0]
+        item_ids, liked_UN = ties.new_likes(self.user_ids, learnt_ids)
+        x_ND = np.zeros((len(item_ids), self.config.width), np.float32)
+        media_N = codes_in(item_ids, self.item_ids)  # what nobody likes sends what it is
+        x_ND[media_N >= 0] = self.tensors["sent.0"][media_N[media_N >= 0]]
+        found = self._with_places(item_ids, x_ND, liked_UN)
+        near_ids, people_XX = ties.circle(self.user_ids)
+        place_U, tensors = codes_in(self.user_ids, near_ids), dict(found.tensors)
+        for name in ("users", "people", *(f"told.{layer}" for layer in self._layers())):
+            rows_UD = self.tensors[name]
+            new_D = rows_UD.mean(axis=0) if name == "users" else np.zeros_like(rows_UD[0])
+            tensors[name] = np.tile(new_D, (len(near_ids), 1))
+            tensors[name][place_U] = rows_UD
+        tensors |= _people(people_XX)
+        return SocialGNN(self.config, found.item_ids, near_ids, tensors)
+
+    def _with_places(
+        self, item_ids: np.ndarray, x_ND: np.ndarray, liked_UN: sparse.csr_array
+    ) -> SocialGNN:
+        """This model with other or more items: ids, what goes into layer 0, and who likes each."""
+        degree_N = liked_UN.sum(axis=0)
+        layers = self._states(
+            x_ND, 1 + degree_N, lambda layer: liked_UN.T @ self.tensors[f"told.{layer}"]
+        )
+        itself_2N = torch.arange(len(item_ids)).expand(2, -1)
+        final_ND = self.network.attention(torch.from_numpy(layers[-1]), itself_2N).numpy()
+        new = {"items": final_ND, "items.degree": degree_N}
+        for layer in self._layers():
+            new[f"sent.{layer}"] = layers[layer] / np.sqrt(1 + degree_N)[:, None]
+        kept_M = codes_in(self.item_ids, item_ids) < 0
+        everything = np.concatenate([self.item_ids[kept_M], item_ids])
+        order = np.argsort(everything, kind="stable")
+        rows = {
+            name: np.concatenate([self.tensors[name][kept_M], value])[order].astype(np.float32)
+            for name, value in new.items()
+        }
+        return SocialGNN(self.config, everything[order], self.user_ids, self.tensors | rows)
+
+    def _layers(self) -> range:
+        return range(len(self.network.convolutions))
+
+    def _states(
+        self, x_BD: np.ndarray, degree_B: np.ndarray, heard: Callable[[int], np.ndarray]
+    ) -> list[np.ndarray]:
+        """What goes into each convolution and comes out of the last, of nodes beside the graph.
+
+        Args:
+            x_BD: what goes into the first.
+            degree_B: number of neighbours, the node itself too.
+            heard: layer -> (B, D_l) sum of what the neighbours send.
+        """
+        states = [x_BD]
+        for layer, convolution in enumerate(self.network.convolutions):
+            mixed_BD = heard(layer) / np.sqrt(degree_B)[:, None] + states[-1] / degree_B[:, None]
+            mixed_BD = torch.from_numpy(mixed_BD.astype(np.float32))
+            out_BD = mixed_BD @ convolution.weight + convolution.bias
+            states.append(self.network.activate(out_BD, layer).numpy())
+        return states
 
     @torch.no_grad()
     def _score(self, histories: Histories) -> np.ndarray:
@@ -271,26 +184,23 @@ class SocialGNN(Model):
             shape=(len(histories), len(self.item_ids)),
         )
         liked_BM.data[:] = 1.0
-        code_B = codes_in(histories.user_ids, self.user_ids)
-        known_B, code_K = code_B >= 0, code_B[code_B >= 0]
-        degree_B = 1 + np.diff(liked_BM.indptr).astype(np.float32)
-        degree_B[known_B] += np.diff(self.people_UU.indptr)[code_K]
-        users_UD = self.tensors["users"]
-        x_BD = np.tile(users_UD.mean(axis=0), (len(histories), 1))
-        x_BD[known_B] = users_UD[code_K]
-        for number, convolution in enumerate(self.network.convolutions):
-            got_BD = liked_BM @ self.tensors[f"sent.{number}"]
-            got_BD[known_B] += self.tensors[f"social.{number}"][code_K]
-            mixed_BD = got_BD / np.sqrt(degree_B)[:, None] + x_BD / degree_B[:, None]
-            out_BD = torch.from_numpy(mixed_BD) @ convolution.weight + convolution.bias
-            x_BD = self.network.activate(out_BD, number).numpy()
-        place_E, person_E = rows_of(self.people_UU, code_K)
+        people_BU = rows_for(histories.user_ids, self.user_ids, self.people_UU)
+        code_B, users_UD = codes_in(histories.user_ids, self.user_ids), self.tensors["users"]
+        x_BD = np.where(code_B[:, None] >= 0, users_UD[code_B], users_UD.mean(axis=0))
+        x_BD = self._states(
+            x_BD,
+            1 + np.diff(liked_BM.indptr) + np.diff(people_BU.indptr),
+            lambda layer: (
+                liked_BM @ self.tensors[f"sent.{layer}"] + people_BU @ self.tensors[f"told.{layer}"]
+            ),
+        )[-1]
+        place_E, person_E = people_BU.nonzero()
         person_N, source_E = np.unique(person_E, return_inverse=True)
         itself = np.arange(len(x_BD))
         edge_2E = np.stack(
             [
                 np.concatenate([source_E, len(person_N) + itself]),
-                np.concatenate([known_B.nonzero()[0][place_E], itself]),
+                np.concatenate([place_E, itself]),
             ]
         )
         source_ND = np.concatenate([self.tensors["people"][person_N], x_BD])
@@ -298,6 +208,16 @@ class SocialGNN(Model):
             (torch.from_numpy(source_ND), torch.from_numpy(x_BD)), torch.from_numpy(edge_2E)
         )
         return self.network.predict(final_BD, torch.from_numpy(self.tensors["items"])).numpy()
+
+    def knows(self, histories: Histories) -> np.ndarray:
+        """(B,) bool: who liked something, or is tied to people whom the model knows."""
+        people_BU = rows_for(histories.user_ids, self.user_ids, self.people_UU)
+        return super().knows(histories) | (np.diff(people_BU.indptr) > 0)
+
+    def likeness_vectors(self) -> np.ndarray:
+        """(M, D): final states of the items, less what all have in common."""
+        items_MD = self.tensors["items"]
+        return items_MD - items_MD.mean(axis=0)
 
     def _tensors(self) -> dict[str, np.ndarray]:
         return self.tensors
@@ -321,25 +241,27 @@ def _states(task: PairTask) -> dict[str, np.ndarray]:
     people_UU = people_of(task.data["follows"], task.num_users)
     liked_by_M = task.liked_UM.sum(axis=0)
     root_U = np.sqrt(1 + np.diff(task.liked_UM.indptr) + np.diff(people_UU.indptr))
-    *layers, last_VD, final_VD = (
-        layer.numpy() for layer in task.network.encode(task.graph_VV, task.edge_2E, task.node_VD)
-    )
+    *layers, last_VD, final_VD = (layer.numpy() for layer in task.encode())
     tensors = {
         "users": layers[0][: task.num_users],
         "people": last_VD[: task.num_users],
         "items": final_VD[task.num_users :],
+        "items.degree": liked_by_M,
     }
     for number, layer_VD in enumerate(layers):
         user_UD, item_MD = layer_VD[: task.num_users], layer_VD[task.num_users :]
         tensors[f"sent.{number}"] = item_MD / np.sqrt(1 + liked_by_M)[:, None]
-        tensors[f"social.{number}"] = people_UU @ (user_UD / root_U[:, None])
+        tensors[f"told.{number}"] = user_UD / root_U[:, None]
+    tensors |= {f"media.{name}": layer.weight.numpy() for name, layer in task.project.items()}
     return {
         **{name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()},
-        "people.indices": people_UU.indices.astype(np.int32),
-        "people.offsets": people_UU.indptr.astype(np.int64),
+        **_people(people_UU),
     }
 
 
-def _owners(matrix: sparse.csr_array) -> np.ndarray:
-    """The row of each entry."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+def _people(people_UU: sparse.csr_array) -> dict[str, np.ndarray]:
+    """Whom each follows or is followed by, as arrays."""
+    return {
+        "people.indices": people_UU.indices.astype(np.int32),
+        "people.offsets": people_UU.indptr.astype(np.int64),
+    }
