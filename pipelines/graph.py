@@ -33,6 +33,8 @@ class Step:
             always is.
         optional: Names of steps whose results it uses where they succeeded. It runs once they
             have ended, whichever way.
+        chosen_by: Name of the step that says which of the optional ones are due, and without
+            which it cannot tell those that failed from those that nobody asked for.
         reads: Tables it reads.
         writes: Tables it alone writes; a step replaces one interval of them.
         options: All options its result depends on, as plain JSON values.
@@ -46,14 +48,20 @@ class Step:
     needs: tuple[str, ...] = ()
     condition: str = ""
     optional: tuple[str, ...] = ()
+    chosen_by: str = ""
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     code: tuple[str, ...] = ("transforms",)
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the steps that must have succeeded before it begins."""
+        return (*self.needs, *(name for name in (self.condition, self.chosen_by) if name))
+
+    @property
     def after(self) -> tuple[str, ...]:
-        """Names of all steps that end before it begins."""
+        """Names of the steps that it follows, those apart that the optional ones follow anyway."""
         return (*self.needs, *((self.condition,) if self.condition else ()), *self.optional)
 
     @property
@@ -226,6 +234,7 @@ def build_steps(
             summary="judge challengers and champions on one frozen test set",
             needs=("examples", "graph_edges", "modalities"),
             optional=tuple(f"train_{model}" for model in models),
+            chosen_by="decide",
             reads=("examples", *media, "graph_edges"),
             writes=("evaluations",),
             options={"evaluation": evaluation, "models": list(models), "seed": pipeline.seed},

@@ -168,6 +168,7 @@ class Runner:
             self._progress(f"{label} {step.summary} ...")
             try:
                 with self._holding(f"stage {step.name}", f"the run of {interval}"):
+                    self._require(step, interval)
                     run = self._execute(step, interval, decision)
             except FencedError:
                 raise
@@ -214,8 +215,8 @@ class Runner:
 
     def _require(self, step: Step, interval: Interval) -> None:
         """Make sure that what a step needs has succeeded."""
-        for name in step.after:
-            if name not in step.optional and self.history.last_success(name, interval) is None:
+        for name in step.required:
+            if self.history.last_success(name, interval) is None:
                 raise StageError(
                     f"Stage `{step.name}` needs `{name}`, which has not succeeded for the "
                     f"interval that ends at {interval.end_text}.",

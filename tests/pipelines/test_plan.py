@@ -187,7 +187,10 @@ def test_coverage_counts_one_mapping_alone(finished: World) -> None:
 DECIDE = Step("decide", "decide", "training", "", needs=("validate",))
 TRAIN = Step("train_gnn", "train", "training", "", needs=("validate",), condition="decide")
 EVALUATE = Step(
-    "evaluate", "evaluate", "training", "", needs=("validate",), optional=("train_gnn",)
+    *("evaluate", "evaluate", "training", ""),
+    needs=("validate",),
+    optional=("train_gnn",),
+    chosen_by="decide",
 )
 
 
