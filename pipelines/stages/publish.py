@@ -46,13 +46,14 @@ def run(context: StageContext) -> StageResult:
     served = _served_interval(context)
     if served is not None and served > context.interval.end:
         return StageResult(
-            f"kept in staging: the lists of the later interval {text(served)} stay served",
+            f"kept in staging, from the champions as of {context.interval.end_text}: the lists of "
+            f"the later interval {text(served)} stay served",
             rows_in=rows.num_rows,
         )
     for table in _SERVED:
         context.tables_out[table] = context.lake.replace_all(table, lists[table], context.note)
     return StageResult(
-        f"{rows.num_rows:,} rows served",
+        f"{rows.num_rows:,} rows served, from the champions as of {context.interval.end_text}",
         rows_in=rows.num_rows,
         rows_out=rows.num_rows,
         detail={"example_user": _example_user(rows)},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.context import StageContext, StageResult
+from pipelines.errors import StageError
 from pipelines.project import Project, commit
 from pipelines.stages.media import load_content
 from pipelines.stages.snapshot import load_snapshot
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> StageResult:
-    """Add one version to the registry, unless this very fit is there already."""
+    """Add one version to the registry, unless this very fit is there already.
+
+    The fingerprint names the data, options, code and seed, so that fitting it again could only
+    give the same model: two triggers, or a task that a person clears, fit once. Whoever wants the
+    fit itself again deletes its version in the registry.
+    """
     from training.models import MODELS, load_model
     from training.models.base import FitContext
 
     options = context.step.options
     name = context.project.registered_name(options["model"])
+    if (known := _registered(context, name)) is not None:
+        return known
     ray = context.project.pipeline.environment.ray
     work = work_folder(context)
     architecture = MODELS[options["model"]]
@@ -76,6 +84,43 @@ def run(context: StageContext) -> StageResult:
         f"{model.fit_facts['train_positives']:,.0f} positives",
         rows_in=len(snapshot.users),
         detail={"version": version.version, "fit": model.fit_facts},
+    )
+
+
+def _registered(context: StageContext, name: str) -> StageResult | None:
+    """What to say of this very fit where it stands in the registry; else None."""
+    from training.models.files import ModelFileError
+
+    models = registry(context.project)
+    fits = (one for one in models.versions(name) if one.fingerprint == context.fingerprint)
+    version = next(fits, None)
+    if version is None:
+        return None
+    where = f"{name} version {version.version}"
+    try:
+        # Again, because a kill between a version and its alias leaves the alias where it was.
+        models.register(
+            name,
+            models.fetch(version),
+            tags=version.tags,
+            params={},
+            metrics={},
+            fingerprint=context.fingerprint,
+        )
+    except ModelFileError as error:
+        raise StageError(
+            f"{where} is this very fit, but its files are damaged. {error}\n"
+            "  Delete that version in MLflow; the next attempt fits it again."
+        ) from error
+    shutil.rmtree(work_folder(context))
+    fitted = (
+        run.detail["fit"]
+        for run in context.history.runs
+        if run.stage == context.step.name and run.detail.get("version") == version.version
+    )
+    return StageResult(
+        f"{where} is this very fit already: nothing was fitted",
+        detail={"version": version.version, "fit": next(fitted, {})},
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 from lake_state import registry_state, rows_hash
+from mlflow import MlflowClient
 from shop_world import Shop, make_shop
 
 from pipelines.intervals import interval_ending, parse_moment
@@ -68,6 +70,50 @@ def test_a_model_that_fails_stops_no_other(
     assert "train_popularity" in outcome.skipped
 
 
+def test_nothing_is_judged_before_it_was_decided(begun: Shop, tmp_path: Path) -> None:
+    shop = begun.copy(tmp_path / "shop")
+    shop.run(SECOND, "+features")
+    done = shop.sextant("stage", "shop", "evaluate", "--at", SECOND, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Stage `evaluate` needs `decide`, which has not succeeded for the interval that ends at "
+        f"{SECOND}.\n\nNext: sextant stage shop decide --at {SECOND}\n"
+    )
+
+
+def test_two_triggers_of_an_interval_fit_once(
+    begun: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.models import MODELS
+
+    shop = begun.copy(tmp_path / "shop")
+    fitted: list[int] = []
+    fit = MODELS["item_knn"].fit
+
+    def counted(*arguments: Any) -> Any:
+        fitted.append(1)
+        return fit(*arguments)
+
+    monkeypatch.setattr(MODELS["item_knn"], "fit", counted)
+    run(shop, SECOND)
+    first = detail(shop, "train_item_knn", SECOND)
+    registered = registry_state(shop)
+    train = ("stage", "shop", "train_item_knn", "--at", SECOND)
+    for forced in ((), ("--set", "retrain.force=true")):
+        told = json.loads(shop.sextant(*train, "--json", *forced).stdout)
+        assert told["message"] == (
+            "shop.item_knn version 2 is this very fit already: nothing was fitted"
+        )
+        assert told["detail"] == first
+    assert len(fitted) == 1
+    assert registry_state(shop) == registered
+    store = MlflowClient(tracking_uri=shop.project().tracking_uri)
+    store.delete_model_version("shop.item_knn", "2")
+    shop.sextant(*train)
+    assert len(fitted) == 2
+    assert detail(shop, "train_item_knn", SECOND)["version"] == "3"
+
+
 def test_nothing_new_trains_nothing_and_serves_the_champions(begun: Shop, tmp_path: Path) -> None:
     shop = begun.copy(tmp_path / "shop")
     registered = registry_state(shop)
@@ -85,6 +131,16 @@ def test_nothing_new_trains_nothing_and_serves_the_champions(begun: Shop, tmp_pa
     assert forced.not_due == {
         "train_popularity": "not due: this run is to train item_knn alone",
     }
+
+
+def test_a_rejected_model_is_not_due_again_for_its_age_alone(begun: Shop, tmp_path: Path) -> None:
+    shop = begun.copy(tmp_path / "shop")
+    run(shop, SECOND, "gate.min_lift=100")
+    assert detail(shop, "gate", SECOND)["verdicts"]["item_knn"]["outcome"] == "rejected"
+    # Twelve hours after its champion was trained, and six after the rejected challenger.
+    rules = ("max_age=6h", "new_events=1000000", "quality_drop=false", "data_drift=false")
+    shop.run(THIRD, "+decide", *(f"retrain.{rule}" for rule in rules))
+    assert set(detail(shop, "decide", THIRD)["not_due"]) == {"train_popularity", "train_item_knn"}
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -130,6 +186,11 @@ def test_an_old_interval_gets_the_champions_of_its_time_and_changes_nothing_that
         name: registry(shop.project()).champion(f"shop.{name}").version for name in champions
     } == champions
     assert _lists(shop) == _lists(in_turn)
+    told = json.loads(shop.sextant("stage", "shop", "publish", "--at", SECOND, "--json").stdout)
+    assert told["message"] == (
+        f"kept in staging, from the champions as of {SECOND}: the lists of the later interval "
+        f"{THIRD} stay served"
+    )
 
 
 def _lists(shop: Shop) -> list[tuple[object, ...]]:
