@@ -123,7 +123,17 @@ def test_batches_come_in_no_order_of_length_and_the_same_under_a_seed():
 
 @pytest.mark.parametrize(
     ("length", "sizes"),
-    [([], []), ([400], [1]), ([400, 400], [1, 1]), ([200, 1], [1, 1]), ([9, 9, 1], [1, 2])],
+    [
+        ([], []),
+        ([400], [1]),
+        ([400, 400], [1, 1]),
+        ([200, 1], [1, 1]),
+        ([9, 9, 1], [1, 2]),
+        ([200, *[9] * 20], [1, 20]),
+        ([200, 50, *[9] * 20], [1, 2, 19]),
+        ([60, 60, *[9] * 20], [2, 20]),
+        ([*[4] * 64, 4], [2, 63]),
+    ],
     ids=str,
 )
 def test_a_window_is_alone_only_where_it_must_be(length: list[int], sizes: list[int]):

@@ -150,8 +150,8 @@ def _cuts(length: np.ndarray, batch_tokens: int) -> list[int]:
     """Where batches of windows of descending lengths begin, and where the last one ends.
 
     First where the padded size would pass `batch_tokens`. Then one by one where a cut saves most,
-    until padding is small enough; a window is left alone only where nothing else helps, for its
-    few tokens would count as much as a whole batch.
+    until padding is small enough, leaving a window alone only where nothing else helps: its few
+    tokens would count as much as a whole batch. Last, cuts that others made needless are dropped.
     """
     cuts = [0]
     while (left := len(length) - cuts[-1]) > 0:
@@ -159,17 +159,27 @@ def _cuts(length: np.ndarray, batch_tokens: int) -> list[int]:
         if size == left - 1 > 1:  # the last would be alone
             size -= 1
         cuts.append(cuts[-1] + min(left, size))
-    while True:
+    while not _fits(length, cuts, batch_tokens):
         size = np.diff(cuts)
         place = np.arange(len(length)) - np.repeat(cuts[:-1], size)
-        longest = np.repeat(length[cuts[:-1]], size)
-        if longest.sum() - length.sum() < _PADDING * longest.sum():
-            return cuts
         rest = np.repeat(size, size) - place
-        saved = rest * (longest - length)
+        saved = rest * (np.repeat(length[cuts[:-1]], size) - length)
         saved_in_company = np.where((place > 1) & (rest > 1), saved, 0)
         best = saved_in_company if saved_in_company.any() else saved
         cuts = sorted([*cuts, int(best.argmax())])
+    for cut in cuts[-2:0:-1]:
+        fewer = [other for other in cuts if other != cut]
+        cuts = fewer if _fits(length, fewer, batch_tokens) else cuts
+    return cuts
+
+
+def _fits(length: np.ndarray, cuts: list[int], batch_tokens: int) -> bool:
+    """Whether batches between cuts hold little padding, and each no more than `batch_tokens`."""
+    size = np.diff(cuts)
+    padded_size = size * length[cuts[:-1]]
+    padding = padded_size.sum() - length.sum()
+    small = (padded_size <= batch_tokens) | (size == 1)
+    return bool(small.all() and padding < _PADDING * padded_size.sum())
 
 
 def padded(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
