@@ -113,24 +113,56 @@ def measured(
     )
     # A point stands before the rows of its moment, and beside its equals.
     others = [name for name in points.columns if name not in {key, "as_of"}]
-    in_order = both.repartition(key).sortWithinPartitions(key, AT, _IS_ROW, *others)
     kept = points.columns
 
-    def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for block in _blocks(batches, key):
-            is_row = block[_IS_ROW].to_numpy()
-            is_point = ~is_row
-            is_point[1:] &= np.logical_or.reduce([_differ(block[name]) for name in kept])
-            past = _past(block, key, is_row, is_point)
-            of_rows = block.select(values).filter(pa.array(is_row))
-            found = measure(past, {name: _numbers(of_rows[name]) for name in values})
-            asked = block.select(kept).filter(pa.array(is_point))
-            for name in names:
-                asked = asked.append_column(name, pa.array(found[name], pa.int64()))
-            yield from asked.to_batches()
+    def answer(block: pa.Table) -> pa.Table:
+        is_row = block[_IS_ROW].to_numpy()
+        is_point = ~is_row
+        is_point[1:] &= np.logical_or.reduce([differ(block[name])[1:] for name in kept])
+        past = _past(block, key, is_row, is_point)
+        of_rows = block.select(values).filter(pa.array(is_row))
+        found = measure(past, {name: _numbers(of_rows[name]) for name in values})
+        return with_numbers(block.select(kept).filter(pa.array(is_point)), found, names)
 
-    added = [StructField(name, LongType()) for name in names]
-    return in_order.mapInArrow(answer, StructType([*points.schema.fields, *added]))
+    schema = StructType([*points.schema.fields, *numbers(names)])
+    return blockwise(both, key, [AT, _IS_ROW, *others], answer, schema)
+
+
+def blockwise(
+    frame: DataFrame,
+    key: str,
+    order: Sequence[str],
+    answer: Callable[[pa.Table], pa.Table],
+    schema: StructType,
+) -> DataFrame:
+    """Hands rows to a function of Arrow tables, all rows of an id within one table.
+
+    Args:
+        frame: The rows.
+        key: Name of the id.
+        order: Columns that the rows of an id are sorted by, null first.
+        answer: From a block of ids, one after another, to rows of `schema`.
+        schema: Of the result.
+    """
+
+    def answers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in _blocks(batches, key):
+            yield from answer(block).to_batches()
+
+    in_order = frame.repartition(key).sortWithinPartitions(key, *order)
+    return in_order.mapInArrow(answers, schema)
+
+
+def numbers(names: Sequence[str]) -> list[StructField]:
+    """Returns the fields of whole numbers."""
+    return [StructField(name, LongType()) for name in names]
+
+
+def with_numbers(rows: pa.Table, found: Mapping[str, np.ndarray], names: Sequence[str]) -> pa.Table:
+    """Returns the rows with some of the whole numbers that were found for them."""
+    for name in names:
+        rows = rows.append_column(name, pa.array(found[name], pa.int64()))
+    return rows
 
 
 def totals(
@@ -168,9 +200,9 @@ def _blocks(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
         held.append(batch)
         if sum(one.num_rows for one in held) < _BLOCK_ROWS:
             continue
-        begins = np.flatnonzero(_differ(batch[key]))
-        if len(begins):  # else one id goes on all through the batch
-            cut = int(begins[-1]) + 1
+        begins = np.flatnonzero(differ(batch[key]))
+        if len(begins) > 1:  # else one id goes on all through the batch
+            cut = int(begins[-1])
             yield pa.Table.from_batches([*held[:-1], batch.slice(0, cut)])
             held = [batch.slice(cut)]
     if held:
@@ -178,7 +210,7 @@ def _blocks(batches: Iterator[pa.RecordBatch], key: str) -> Iterator[pa.Table]:
 
 
 def _past(block: pa.Table, key: str, is_row: np.ndarray, is_point: np.ndarray) -> Past:
-    begins = np.concatenate([[True], _differ(block[key])])
+    begins = differ(block[key])
     number = np.cumsum(begins) - 1
     before = np.cumsum(is_row) - is_row
     at = block[AT].to_numpy()
@@ -192,11 +224,34 @@ def _past(block: pa.Table, key: str, is_row: np.ndarray, is_point: np.ndarray) -
     )
 
 
-def _differ(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Returns for all values but the first whether it differs from the one before."""
+def past_of_rows(block: pa.Table, key: str, is_point: np.ndarray) -> Past:
+    """Returns the past of rows that are points themselves, among all rows of a sorted block."""
+    place = np.arange(len(block))
+    new_id = differ(block[key])
+    new_moment = new_id | differ(block[AT])
+    at, number = block[AT].to_numpy(), np.cumsum(new_id) - 1
+    return Past(
+        row_at=at,
+        row_id=number,
+        point_at=at[is_point],
+        point_id=number[is_point],
+        first=np.maximum.accumulate(np.where(new_id, place, 0))[is_point],
+        end=np.maximum.accumulate(np.where(new_moment, place, 0))[is_point],
+    )
+
+
+def last_of(block: pa.Table, keys: Sequence[str]) -> np.ndarray:
+    """Returns which rows of a sorted block are the last of their keys; null equals nothing."""
+    begins = np.logical_or.reduce([differ(block[name]) for name in keys])
+    return np.append(begins[1:], True)
+
+
+def differ(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Returns for each value whether it differs from the one before, as the first and nulls do."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    return np.asarray(pc.fill_null(pc.not_equal(values[1:], values[:-1]), True), dtype=bool)
+    later = np.asarray(pc.fill_null(pc.not_equal(values[1:], values[:-1]), True), dtype=bool)
+    return np.concatenate([[True], later])
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import tau
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
+from transforms import asof
 from transforms.behaviour import item_engagement
-from transforms.interactions import LabelRule, interactions
+from transforms.interactions import ACT_ORDER, INTERACTION, LabelRule, acts, labelled, of_moments
 from transforms.intervals import interval_end_of
 from transforms.item_features import item_features
 from transforms.pair_features import hashtag_similarity
 from transforms.schemas import columns, struct
-from transforms.user_features import user_features
+from transforms.user_features import MEASURED, edges, measured, with_features
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROS_PER_DAY = 86_400_000_000
+_OWN = ("event_id", "user_id", "item_id", "event_type", "strength", "label", "watch_share",
+        "rating", "position", "device", "location")  # fmt: skip
 _PAIRED = ("user_top_interests", "item_hashtags")
 
 _FEW = 4
@@ -67,24 +74,35 @@ def examples(
     before = events.filter(F.col("timestamp") < F.lit(end))
     recent = before.filter(F.col("timestamp") >= F.lit(start))
     window = before.filter(F.col("timestamp") >= F.lit(start - history))
+    ties = edges(follows)
     if (end - start) * _FEW < history:
         # Most users did nothing in a short range: their past is not laid on the time line.
-        window = _only(window, recent, "user_id")
+        window, ties = (_only(frame, recent, "user_id") for frame in (window, ties))
         before, items = (_only(frame, recent, "item_id") for frame in (before, items))
 
-    of_user = user_features(
-        _points(recent, "user_id"), window, users, follows, history=history, session_gap=session_gap
+    acted = _with_user(
+        acts(window, items, rule), ties, start=start, history=history, session_gap=session_gap
     )
-    engaged = item_engagement(_points(recent, "item_id", "user_id"), before, earliest=start)
+    of_user = with_features(acted, users, history=history)
+    engaged = item_engagement(
+        recent.select("item_id", "user_id", F.col("timestamp").alias("as_of")),
+        before,
+        earliest=start,
+    )
     of_item = item_features(engaged, items, users, follows, categories=categories, earliest=start)
     micros = F.unix_micros("timestamp")
     day_part = F.pmod(micros, F.lit(_MICROS_PER_DAY)) / _MICROS_PER_DAY
     weekday = F.weekday("timestamp") / 7
     # All by user: of what is wide, no row leaves the part that it is in.
     joined = (
-        interactions(recent, items, rule)
-        .join(_prefixed(of_user, "user"), ["user_id", "timestamp"], "left")
-        .join(_prefixed(of_item, "item", "user_id"), ["user_id", "timestamp", "item_id"], "left")
+        labelled(of_user, rule)
+        .select(*_OWN, "as_of", *_renamed(of_user, "user"))
+        .join(
+            of_item.select("user_id", "item_id", "as_of", *_renamed(of_item, "item")),
+            ["user_id", "as_of", "item_id"],
+            "left",
+        )
+        .withColumnRenamed("as_of", "timestamp")
         .withColumns(
             {
                 "interval_end": interval_end_of("timestamp", *every),
@@ -102,23 +120,54 @@ def examples(
     return joined.select(*[F.col(one.name).cast(one.dataType) for one in schema.fields])
 
 
+def _with_user(
+    acted: DataFrame,
+    ties: DataFrame,
+    *,
+    start: datetime,
+    history: timedelta,
+    session_gap: timedelta,
+) -> DataFrame:
+    """Joins events to interactions, and measures the past of each one's user on the way.
+
+    Args:
+        acted: `acts`, from the beginning of the first interaction's window.
+        ties: `edges` of follows.
+        start: Interactions before it only count as past.
+        history: See `examples`.
+        session_gap: See `examples`.
+
+    Returns:
+        `INTERACTION` with the moment as `as_of`, and `MEASURED`.
+    """
+    first = (start - _EPOCH) // timedelta(microseconds=1)
+
+    def answer(block: pa.Table) -> pa.Table:
+        at_R = block[asof.AT].to_numpy()
+        tie_R = pc.fill_null(block["kind"], 0).to_numpy()
+        is_point = asof.last_of(block, ("user_id", asof.AT, "item_id"))
+        is_point &= (tie_R == 0) & (at_R >= first)
+        past = asof.past_of_rows(block, "user_id", is_point)
+        found = measured(past, tie_R, history=history, session_gap=session_gap)
+        return asof.with_numbers(of_moments(block, is_point), found, MEASURED)
+
+    rows = acted.unionByName(ties, allowMissingColumns=True)
+    schema = StructType([*StructType.fromDDL(INTERACTION).fields, *asof.numbers(MEASURED)])
+    return asof.blockwise(rows, "user_id", ACT_ORDER, answer, schema)
+
+
 def _only(frame: DataFrame, recent: DataFrame, key: str) -> DataFrame:
     return frame.join(F.broadcast(recent.select(key).distinct()), key, "left_semi")
 
 
-def _points(events: DataFrame, *keys: str) -> DataFrame:
-    return events.select(*keys, F.col("timestamp").alias("as_of"))
-
-
-def _prefixed(features: DataFrame, owner: str, *keys: str) -> DataFrame:
+def _renamed(features: DataFrame, owner: str) -> list[Column]:
+    """The features that examples have, by their names there."""
     wanted = {*columns("examples"), *_PAIRED}
-    kept = [f"{owner}_id", *keys]
-    renamed = [
+    return [
         F.col(name).alias(f"{owner}_{name}")
         for name in features.columns
-        if f"{owner}_{name}" in wanted and name not in kept
+        if f"{owner}_{name}" in wanted and name != f"{owner}_id"
     ]
-    return features.select(*kept, F.col("as_of").alias("timestamp"), *renamed)
 
 
 def _or_unknown(column: str) -> Column:

@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from transforms import asof
 
 DEFAULT_STRENGTHS: dict[str, float | str] = {
     "impression": 0.0,
@@ -91,43 +96,89 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         rule: Strengths and label.
 
     Returns:
-        `event_id` and `event_type` (of the strongest event), `user_id`, `item_id`, `timestamp`,
-        `strength`, `label`, `is_positive`, `watch_share`, `rating` (the best), and `position`,
-        `device` and `location` (the least that is not null among the moment's events).
+        `INTERACTION` with the moment as `timestamp`, `label` and `is_positive`. `event_id` and
+        `event_type` are those of the strongest event, `rating` and `watch_share` the greatest,
+        `position`, `device` and `location` the least that is not null among the moment's events.
     """
-    known = _with_watch_share(events, items)
+    schema = StructType.fromDDL(INTERACTION)
+    rows = acts(events, items, rule)
+    found = asof.blockwise(rows, "user_id", ACT_ORDER, of_moments, schema)
+    return labelled(found.withColumnRenamed("as_of", "timestamp"), rule)
+
+
+def acts(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame:
+    """Lays out events so that `of_moments` can join them.
+
+    Args:
+        events: Table `events`.
+        items: Table `items`, for durations.
+        rule: Strengths.
+    """
     ranks = F.create_map(*[F.lit(word) for pair in enumerate(_RISING) for word in reversed(pair)])
-    best = F.struct(
+    return _with_watch_share(events, items).select(
+        "user_id",
+        F.unix_micros("timestamp").alias(asof.AT),
+        "item_id",
         (F.col("event_type") == "dislike").alias("is_dislike"),
         strength(rule).alias("strength"),
         F.coalesce(ranks[F.col("event_type")], F.lit(-1)).alias("rank"),
         "event_id",
         "event_type",
-    )
-    joined = known.groupBy("user_id", "timestamp", "item_id").agg(
-        F.max(best).alias("best"),
-        F.max("watch_share").alias("watch_share"),
-        F.max(F.when(F.col("event_type") == "rating", F.col("value"))).alias("rating"),
-        *[F.min(name).alias(name) for name in ("position", "device", "location")],
-    )
-    positive = F.col("best.strength") >= rule.threshold
-    return joined.select(
-        "best.event_id",
-        "user_id",
-        "item_id",
-        "best.event_type",
-        "timestamp",
-        "best.strength",
-        (positive.cast("double") if rule.kind == "binary" else F.col("best.strength")).alias(
-            "label"
-        ),
-        positive.alias("is_positive"),
         "watch_share",
-        "rating",
+        F.when(F.col("event_type") == "rating", F.col("value")).alias("rating"),
         "position",
         "device",
         "location",
     )
+
+
+ACT_ORDER = (asof.AT, "item_id", "is_dislike", "strength", "rank", "event_id")
+"""The events of a user, item and moment lie together, the strongest last."""
+
+INTERACTION = """
+    event_id string, user_id string, item_id string, event_type string, as_of timestamp,
+    strength double, watch_share double, rating double, position int, device string, location string
+"""
+
+_GREATEST = ("watch_share", "rating")
+_LEAST = ("position", "device", "location")
+
+
+def of_moments(block: pa.Table, wanted: np.ndarray | None = None) -> pa.Table:
+    """Joins the events of each user, item and moment to one row.
+
+    Args:
+        block: Columns of `acts`, sorted by user and `ACT_ORDER`.
+        wanted: Which rows to answer for, each the last of its user, item and moment; all by
+            default.
+
+    Returns:
+        `INTERACTION`, a row for each that is wanted, in their order.
+    """
+    last = asof.last_of(block, ("user_id", asof.AT, "item_id"))
+    chosen = last if wanted is None else wanted
+    number = np.cumsum(last) - last
+    joined = (
+        block.select([*_GREATEST, *_LEAST])
+        .append_column("of", pa.array(number))
+        .group_by("of", use_threads=False)  # groups in the order of their first rows
+        .aggregate([(name, "max") for name in _GREATEST] + [(name, "min") for name in _LEAST])
+        .take(pa.array(number[chosen]))
+    )
+    best = block.filter(pa.array(chosen))
+    at = best[asof.AT].cast(pa.timestamp("us", tz="UTC"))
+    names = ("event_id", "user_id", "item_id", "event_type")
+    columns = {name: best[name] for name in names} | {"as_of": at, "strength": best["strength"]}
+    columns |= {name: joined[f"{name}_max"] for name in _GREATEST}
+    columns |= {name: joined[f"{name}_min"] for name in _LEAST}
+    return pa.table(columns)
+
+
+def labelled(found: DataFrame, rule: LabelRule) -> DataFrame:
+    """Adds the `label` of each interaction and whether it `is_positive`."""
+    positive = F.col("strength") >= rule.threshold
+    label = positive.cast("double") if rule.kind == "binary" else F.col("strength")
+    return found.withColumns({"label": label, "is_positive": positive})
 
 
 def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame:
@@ -143,6 +194,8 @@ def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame
     """
     is_dislike = F.col("event_type") == "dislike"
     known = _with_watch_share(events, items).withColumn("strength", strength(rule))
+    # Who joins or groups the result by user needs no exchange of its own.
+    known = known.repartition("user_id")
     joined = known.groupBy("user_id", "item_id", "timestamp").agg(
         F.max(F.when(is_dislike, F.col("strength"))).alias("disliked"),
         F.max("strength").alias("strength"),
@@ -159,6 +212,4 @@ def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame
 
 def _with_watch_share(events: DataFrame, items: DataFrame) -> DataFrame:
     durations = items.select("item_id", "duration_seconds")
-    known = events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())
-    # All that follows groups by user and more: one exchange serves it all.
-    return known.repartition("user_id")
+    return events.join(durations, "item_id", "left").withColumn("watch_share", watch_share())

@@ -20,7 +20,8 @@ _MICROS_PER_DAY = 86_400_000_000
 _FOLLOWED, _FOLLOWS = 100, 101
 """Kinds of rows beside those of acts."""
 
-_MEASURED = ("follower_count", "following_count", "total_interactions", *VISITS, *COUNTS)
+MEASURED = ("follower_count", "following_count", "total_interactions", *VISITS)
+"""What `with_features` needs of `measured`."""
 
 _WINDOW = "[as_of - history, as_of)"
 
@@ -77,10 +78,20 @@ def user_features(
         One row per distinct point, with the features.
     """
     at = F.unix_micros("timestamp").alias(asof.AT)
-    acts = events.select("user_id", at, kind().alias("kind"))
-    since = asof.micros("since").alias(asof.AT)
-    edges = follows.select(
-        since,
+    rows = events.select("user_id", at, kind().alias("kind")).unionByName(edges(follows))
+    measures = partial(_measured, history=history, session_gap=session_gap)
+    names = (*MEASURED, *COUNTS)
+    known = asof.measured(points, rows, "user_id", measures, names)
+    described = with_features(known, users, history=history, interests=interests)
+    return described.withColumn("engagement_patterns", _shares()).select(
+        *points.columns, *[feature.name for feature in FEATURES]
+    )
+
+
+def edges(follows: DataFrame) -> DataFrame:
+    """Returns the two ends of each follow as rows of their users: `user_id`, `__at`, `kind`."""
+    return follows.select(
+        asof.micros("since").alias(asof.AT),
         F.inline(
             F.array(
                 F.struct(F.col("followee_id").alias("user_id"), F.lit(_FOLLOWED).alias("kind")),
@@ -88,8 +99,21 @@ def user_features(
             )
         ),
     )
-    measures = partial(_measures, history=history, session_gap=session_gap)
-    known = asof.measured(points, acts.unionByName(edges), "user_id", measures, _MEASURED)
+
+
+def with_features(
+    known: DataFrame, users: DataFrame, *, history: timedelta, interests: int = 10
+) -> DataFrame:
+    """Adds the features that follow from `MEASURED` numbers and from the user's own row.
+
+    All but `engagement_patterns`, which needs the number of acts of each kind.
+
+    Args:
+        known: Columns `user_id`, `as_of` and `MEASURED`, and any others, which stay.
+        users: Table `users`.
+        history: Length of the window of events.
+        interests: How many interests count as top.
+    """
     empty = F.create_map().cast("map<string,double>")
     profiles = users.select(
         "user_id",
@@ -100,39 +124,43 @@ def user_features(
     )
     age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_DAY
     days_in_window = max(history / timedelta(days=1), 1.0)
-    return known.join(profiles, "user_id", "left").select(
-        *points.columns,
-        F.when(age >= 0, age).alias("account_age_days"),
-        "total_interactions",
-        (
-            F.when(F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6)
-            .otherwise(0.0)
-            .alias("avg_session_seconds")
-        ),
-        F.coalesce("top_interests", F.array().cast("array<string>")).alias("top_interests"),
-        _shares().alias("engagement_patterns"),
-        F.log1p(F.col("follower_count") + F.col("following_count")).alias("social_connectivity"),
-        F.coalesce("content_type_preferences", empty).alias("content_preferences"),
-        F.least(F.col("days") / days_in_window, F.lit(1.0)).alias("activity_level"),
-        "trust_score",
-        "follower_count",
-        "following_count",
+    return known.join(profiles, "user_id", "left").withColumns(
+        {
+            "account_age_days": F.when(age >= 0, age),
+            "avg_session_seconds": F.when(
+                F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6
+            ).otherwise(0.0),
+            "top_interests": F.coalesce("top_interests", F.array().cast("array<string>")),
+            "social_connectivity": F.log1p(F.col("follower_count") + F.col("following_count")),
+            "content_preferences": F.coalesce("content_type_preferences", empty),
+            "activity_level": F.least(F.col("days") / days_in_window, F.lit(1.0)),
+        }
     )
 
 
-def _measures(
-    past: Past, rows: Mapping[str, np.ndarray], *, history: timedelta, session_gap: timedelta
+def measured(
+    past: Past, kind_R: np.ndarray, *, history: timedelta, session_gap: timedelta
 ) -> dict[str, np.ndarray]:
-    kind_R = rows["kind"]
-    is_act_R = kind_R < _FOLLOWED
-    acts = past.only(is_act_R)
+    """Measures what lies before points (P,) by the kind of each row (R,); returns `MEASURED`."""
+    acts = past.only(kind_R < _FOLLOWED)
     start_P, end_P = acts.since(history), acts.end
     return {
         "follower_count": sums(kind_R == _FOLLOWED, past.first, past.end),
         "following_count": sums(kind_R == _FOLLOWS, past.first, past.end),
         "total_interactions": end_P - start_P,
         **visits(acts, start_P, end_P, session_gap),
-        **by_kind(kind_R[is_act_R], start_P, end_P),
+    }
+
+
+def _measured(
+    past: Past, rows: Mapping[str, np.ndarray], *, history: timedelta, session_gap: timedelta
+) -> dict[str, np.ndarray]:
+    kind_R = rows["kind"]
+    is_act_R = kind_R < _FOLLOWED
+    acts = past.only(is_act_R)
+    return {
+        **measured(past, kind_R, history=history, session_gap=session_gap),
+        **by_kind(kind_R[is_act_R], acts.since(history), acts.end),
     }
 
 
