@@ -13,9 +13,9 @@ nothing stale (an early cut-off, as build systems call it).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.digests import code_digest, digest
@@ -106,11 +106,12 @@ class RunHistory:
         ]
         return max(found, key=lambda run: (run.interval_end, run.started_at), default=None)
 
-    def covered_until(self, mapping: str) -> datetime | None:
+    def covered_until(self, mapping: str, without: datetime | None = None) -> datetime | None:
         """The moment before which all events have been validated; None when there are none.
 
         Each run fills from the last such moment, so what is covered is one range without gaps.
-        Events that another `mapping` of the sources made do not count: a changed spec loads anew.
+        Events that another `mapping` of the sources made do not count: a changed spec loads anew;
+        nor do those that the interval which ends at ``without`` validated.
         """
         if self._lake.version("events") is None:  # somebody removed it: nothing is covered
             return None
@@ -120,6 +121,7 @@ class RunHistory:
             if run.stage == "validate"
             and run.status == "succeeded"
             and run.detail["mapping"] == mapping
+            and run.interval_end != without
         ]
         return max(ends, default=None)
 
@@ -140,6 +142,45 @@ class RunHistory:
             [_iso(run.covers_start), _iso(end), run.digest] for end, run in sorted(newest.items())
         ]
         return digest([events, newest[interval.end].detail["dimensions"]])
+
+    def outdated(
+        self,
+        readers: Collection[str],
+        after: datetime | None = None,
+        validated: tuple[datetime, tuple[datetime | None, str]] | None = None,
+    ) -> list[datetime]:
+        """Ends of the intervals that ran on events which have been validated otherwise since.
+
+        Args:
+            readers: Names of the stages that read events.
+            after: Only intervals that end after it.
+            validated: What is about to be recorded of `validate`: the interval's end; the start of
+                the range that it wrote, and its digest.
+        """
+        begun: dict[tuple[datetime, str], datetime] = {}
+        audits: list[tuple[datetime | None, datetime, tuple[datetime | None, str]]] = []
+        for run in self.runs:
+            if run.status != "succeeded":
+                continue
+            if run.stage in readers and (after is None or run.interval_end > after):
+                begun[run.interval_end, run.stage] = run.started_at
+            if run.stage == "validate":
+                ended = run.started_at + timedelta(seconds=run.seconds)
+                audits.append((ended, run.interval_end, (run.covers_start, run.digest)))
+        if validated is not None:
+            audits.append((None, *validated))
+        first: dict[datetime, datetime] = {}
+        for (end, _), at in begun.items():
+            first[end] = min(at, first.get(end, at))
+
+        def seen(end: datetime, until: datetime | None) -> dict[datetime, object]:
+            return {
+                of: what
+                for ended, of, what in audits
+                if of <= end and (until is None or (ended is not None and ended <= until))
+            }
+
+        return [end for end, at in sorted(first.items()) if seen(end, at) != seen(end, None)]
 
     def record(self, run: StageRun) -> None:
         """Append one row."""

@@ -12,7 +12,9 @@ from pipelines.graph import EVERYBODY
 from pipelines.intervals import Interval, text
 from pipelines.lake import Lake
 from pipelines.project import Project
+from pipelines.repairs import counted, outdated_lines, readers, waiting_lines
 from pipelines.runner import Outcome, Runner
+from pipelines.stages.window import LATE
 from pipelines.state import RunHistory, StageRun
 
 _SHOWN_METRICS = ("ndcg@10", "recall@10", "hit_rate@10", "mrr", "coverage@10")
@@ -219,7 +221,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def report(project: Project) -> dict[str, Any]:
-    """All intervals so far: outcome, metrics, verdicts, drift, cost."""
+    """All intervals so far: outcome, metrics, verdicts, drift, cost; and what is to be repaired."""
     lake = Lake(project.location(project.pipeline.environment.lake), project.pipeline.pipeline)
     history = RunHistory(lake)
     by_interval: dict[datetime, dict[str, StageRun]] = {}
@@ -236,9 +238,11 @@ def report(project: Project) -> dict[str, Any]:
                 "seconds": round(sum(r.seconds for r in stages.values()), 1),
                 "peak_memory_mb": max(r.peak_memory_mb for r in stages.values()),
                 "rows": _detail(stages.get("validate"), "rows"),
+                "late": _detail(stages.get("validate"), "taken") or {},
                 "models": _models(lake, interval) if "evaluate" in stages else [],
                 "gate": _detail(gate, "verdicts") or {},
                 "drift": _detail(drift, "verdict"),
+                "out_of_network": _detail(stages.get("candidates"), "out_of_network_share"),
                 "stages": {
                     s: {
                         "seconds": r.seconds,
@@ -250,11 +254,28 @@ def report(project: Project) -> dict[str, Any]:
                 },
             }
         )
+    waiting = _waiting(lake)
+    outdated = [text(end) for end in history.outdated(readers(project))]
     return {
         "pipeline": project.pipeline.pipeline,
         "intervals": intervals,
+        "waiting": waiting,
+        "outdated": outdated,
+        "repairs": [*waiting_lines(project, waiting), *outdated_lines(project, outdated)],
         "next": [project.command("run", None)],
     }
+
+
+def _waiting(lake: Lake) -> dict[str, int]:
+    """How many events that came too late wait for each interval, by its end, oldest first."""
+    import pyarrow.compute as pc
+
+    if lake.version("quarantine") is None:
+        return {}
+    rows = lake.arrow("quarantine", columns=["rule", "interval_end"])
+    late = rows.filter(pc.equal(rows["rule"], LATE))["interval_end"]
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(late).to_pylist()}
+    return {text(end): counts[end] for end in sorted(counts)}
 
 
 def report_text(found: Mapping[str, Any]) -> str:
@@ -270,6 +291,8 @@ def report_text(found: Mapping[str, Any]) -> str:
         lines += [
             f"  FAILED {stage}: {text.splitlines()[0]}" for stage, text in entry["failed"].items()
         ]
+        if entry["late"]:
+            lines.append(f"  late and taken into their own intervals: {counted(entry['late'])}")
         if entry["models"]:
             lines.append(models_table(entry["models"]))
         lines += [
@@ -279,5 +302,11 @@ def report_text(found: Mapping[str, Any]) -> str:
             lines.append(
                 f"  drift: {entry['drift']['outcome']}. " + " ".join(entry["drift"]["reasons"])
             )
+        if entry["out_of_network"] is not None:
+            lines.append(
+                f"  lists: {entry['out_of_network']:.0%} by people whom the users do not follow"
+            )
         parts.append("\n".join(lines))
+    if found["repairs"]:
+        parts.append("\n".join(found["repairs"]))
     return "\n\n".join(parts)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import ContractError
 from pipelines.graph import SOURCE_TABLES
-from pipelines.intervals import parse_every
+from pipelines.intervals import parse_every, text
+from pipelines.repairs import counted, outdated_lines, readers, taken_lines, waiting_lines
 from pipelines.stages.frames import known
 from pipelines.stages.window import LATE, Window, find_window
 
@@ -61,14 +62,34 @@ def run(context: StageContext) -> StageResult:
         }
         for table in SOURCE_TABLES
     }
-    rows["events"]["quarantined"] += window.late
-    for line in render_findings(findings).splitlines() if findings else ():
+    late = sum(window.late.values())
+    rows["events"]["quarantined"] += late
+    outdated = [
+        text(end)
+        for end in context.history.outdated(
+            readers(context.project),
+            after=context.interval.end,
+            validated=(context.interval.end, (window.start, digests["events"])),
+        )
+    ]
+    for line in (
+        *(render_findings(findings).splitlines() if findings else ()),
+        *taken_lines(window.taken),
+        *waiting_lines(context.project, window.late),
+        *outdated_lines(context.project, outdated),
+    ):
         context.progress(line)
     accepted = sum(counts["accepted"] for counts in rows.values())
     quarantined = sum(counts["quarantined"] for counts in rows.values())
-    late = f", {window.late:,} of them came too late" if window.late else ""
+    told = [f"{accepted:,} rows accepted, {quarantined:,} quarantined"]
+    if late:
+        told.append(f"{late:,} of them too late for {counted(window.late)}")
+    if window.taken:
+        told.append(f"late and taken in: {counted(window.taken)}")
+    if outdated:
+        told.append(f"later intervals that this makes outdated: {len(outdated):,}")
     return StageResult(
-        message=f"{accepted:,} rows accepted, {quarantined:,} quarantined{late}",
+        message=", ".join(told),
         rows_in=sum(result.rows for result in checked.values()),
         rows_out=accepted,
         digest=digests["events"],
@@ -76,6 +97,8 @@ def run(context: StageContext) -> StageResult:
         detail={
             "rows": rows,
             "late": window.late,
+            "taken": window.taken,
+            "outdated": outdated,
             "dimensions": [digests[f"{table} before end"] for table in SOURCE_TABLES[1:]],
             "content": {table: digests[table] for table in SOURCE_TABLES[1:]},
             "mapping": window.mapping,

@@ -14,6 +14,7 @@ import pytest
 from lake_state import DATA_TABLES, rows_hash, state
 from shop_world import Shop, correct, environment, make_shop
 
+from pipelines.intervals import parse_moment
 from pipelines.locks import hold
 
 pytestmark = pytest.mark.slow
@@ -92,6 +93,28 @@ def test_running_an_earlier_interval_again_changes_nothing_else(shop: Shop) -> N
     for stage in ("user_features", "item_features", "sequences", "graph_edges", "examples"):
         shop.sextant("stage", "shop", stage, "--at", FIRST)
     assert state(shop) == before
+
+
+def test_a_repaired_interval_names_the_later_ones_that_it_makes_outdated(shop: Shop) -> None:
+    assert repairs(shop) == []
+    correct(shop, before=parse_moment(FIRST))
+    done = shop.sextant("run", "shop", "--at", FIRST, "--select", "+features")
+    told = [
+        f"1 interval ran on events that have changed since: {LAST}",
+        f"  Make anew what is outdated: sextant backfill shop --from {FIRST} --to {LAST}",
+    ]
+    assert "".join(f"    {line}\n" for line in told) in done.stderr
+    assert "quarantined, later intervals that this makes outdated: 1  (" in done.stderr
+    assert repairs(shop) == told
+    assert shop.sextant("report", "shop").stdout.endswith("\n\n" + "\n".join(told) + "\n")
+    shop.sextant("run", "shop", "--select", "+features")
+    assert repairs(shop) == []
+
+
+def repairs(shop: Shop) -> list[str]:
+    """What the report says is left to repair."""
+    found: list[str] = json.loads(shop.sextant("report", "shop", "--json").stdout)["repairs"]
+    return found
 
 
 def test_intervals_in_another_order_give_the_same_tables(finished: Shop, tmp_path: Path) -> None:
