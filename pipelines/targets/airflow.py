@@ -24,10 +24,6 @@ _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 moment does."""
 
 
-_MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$"
-"""A time with its zone; no checker of formats is installed with Airflow."""
-
-
 def load_dags(root: Path) -> dict[str, Any]:
     """The DAGs of all pipelines of a project's folder by their id.
 
@@ -138,7 +134,8 @@ def _task(project: Project, step: Step) -> Any:
             "root": str(project.root),
             "engine": engine_of(project),
             "until": end and end.isoformat(),
-            **({"needs": list(step.needs)} if step.optional else {}),
+            **({"needs": list(step.required)} if step.optional else {}),
+            **({} if step.after else {"in_turn": True}),
         },
         # What is optional may fail; the task itself looks at what it needs.
         trigger_rule=TriggerRule.ALL_DONE if step.optional else TriggerRule.ALL_SUCCESS,
@@ -242,7 +239,7 @@ def _params(project: Project) -> dict[str, Any]:
             end and end.isoformat(),
             type=["null", "string"],
             format="date-time",
-            pattern=_MOMENT,
+            pattern=boundary(every),
             title="End of the interval",
             description=f"Where an interval of {every} ends, UTC. Empty: the run's own interval, "
             "which is the last whole one before the logical date.",
@@ -251,7 +248,8 @@ def _params(project: Project) -> dict[str, Any]:
             False,
             type="boolean",
             title="Train in any case",
-            description="Train the models even if no rule of `retrain` asks for it.",
+            description="Train the models even if no rule of `retrain` asks for it. A fit that is "
+            "registered already is not repeated.",
         ),
         "models": Param(
             [],
@@ -268,6 +266,17 @@ def _params(project: Project) -> dict[str, Any]:
             description="Only log what would run, and why; change nothing.",
         ),
     }
+
+
+def boundary(every: str) -> str:
+    """Pattern of the moments, UTC, at which intervals can end; on which day is asked later.
+
+    A pattern, because no checker of formats is installed with Airflow.
+    """
+    count, unit = parse_every(every)
+    hours = "|".join(f"{hour:02}" for hour in range(0, 24, count if unit == "h" else 24))
+    day = "01" if unit == "mo" else r"(0[1-9]|[12]\d|3[01])"
+    return rf"^\d{{4}}-(0[1-9]|1[0-2])-{day}T({hours}):00(:00(\.0+)?)?(Z|\+00:00)$"
 
 
 def _doc(project: Project) -> str:

@@ -9,19 +9,20 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSkipException,
 )
 
 from pipelines.alerts import Alert, tell
 from pipelines.errors import UsageError
-from pipelines.intervals import interval_containing, parse_moment, text
+from pipelines.intervals import interval_containing, interval_ending, parse_moment, text
 from pipelines.pool import ENVIRONMENT_VARIABLE, Ended, execute
 from pipelines.project import Project
 from pipelines.records import duration_text
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pipelines.state import StageRun
 
 _log = logging.getLogger(__name__)
+
+_TURN = timedelta(seconds=30)
+"""How long a run waits before it looks again whether it is its turn."""
 
 
 class NotReachedError(AirflowFailException):
@@ -48,6 +52,7 @@ def run_stage(
     engine: str,
     until: str | None,
     needs: Sequence[str] = (),
+    in_turn: bool = False,
     **context: Any,
 ) -> dict[str, Any]:
     """Run one stage for the run's interval.
@@ -61,6 +66,7 @@ def run_stage(
             would leave out all tasks of a run that a person triggers later.
         needs: Stages that must have succeeded in this run, where Airflow itself starts the task
             however they ended.
+        in_turn: Whether to wait until the run of the interval before has ended.
         context: Airflow's.
 
     Returns:
@@ -68,10 +74,13 @@ def run_stage(
 
     Raises:
         AirflowSkipException: When it is not due, or the run is a dry one.
+        AirflowRescheduleException: When it is not its run's turn yet.
         AirflowFailException: When trying again cannot help: a wrong spec or interval, data that
             broke a contract.
         AirflowException: When it failed otherwise.
     """
+    if in_turn:
+        wait_for_turn(pipeline, root, context)
     end = interval_end(pipeline, Path(root), context)
     if until and context["dag_run"].run_type == "scheduled" and end > datetime.fromisoformat(until):
         raise AirflowSkipException(f"The schedule ends with the interval that ends at {until}.")
@@ -81,7 +90,7 @@ def run_stage(
     if params.get("dry_run"):
         ended = _execute(["plan", pipeline, "--select", stage, *options], root, engine)
         raise AirflowSkipException(f"Dry run.\n{ended.output}{ended.errors}")
-    _require(needs, context)
+    require(needs, context)
     ended = _execute(["stage", pipeline, stage, "--json", *options], root, engine)
     # Without an answer it was killed, or it failed in a way that nobody thought of.
     found: dict[str, Any] = json.loads(ended.output) if ended.output else {}
@@ -95,6 +104,28 @@ def run_stage(
         raise AirflowSkipException(found["message"])
     _log.info(found["message"])
     return found
+
+
+def wait_for_turn(pipeline: str, root: str, context: Mapping[str, Any]) -> None:
+    """Let the run of the interval before end first, however it ends.
+
+    What an interval trains, and whom it serves, depends on the trainings, the champions and the
+    drift of the one before. `max_active_runs` of the DAG is not enough: a backfill takes its own
+    number instead, 10 where nobody gives one.
+
+    Raises:
+        AirflowRescheduleException: While that run is on its way. It holds no worker meanwhile.
+    """
+    run = context["dag_run"]
+    if run.run_type not in ("scheduled", "backfill"):
+        return
+    every = _project(pipeline, Path(root)).pipeline.schedule.every
+    before = interval_ending(run.data_interval_start, every)
+    if context["ti"].get_dr_count(
+        dag_id=run.dag_id, logical_dates=[before.start], states=["running"]
+    ):
+        _log.info("The run of %s is on its way; this one looks again soon.", before)
+        raise AirflowRescheduleException(datetime.now(UTC) + _TURN)  # type: ignore[no-untyped-call]
 
 
 def decide(
@@ -202,7 +233,12 @@ def _execute(arguments: Sequence[str], root: str, engine: str) -> Ended:
     return execute(arguments, Path(root), _log.info, engine)
 
 
-def _require(needs: Sequence[str], context: Mapping[str, Any]) -> None:
+def require(needs: Sequence[str], context: Mapping[str, Any]) -> None:
+    """Make sure that stages have succeeded in this run.
+
+    Raises:
+        NotReachedError: When one has not; trying again cannot help.
+    """
     run = context["dag_run"]
     if not needs:
         return

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,24 +19,16 @@ from shop_world import REPOSITORY, environment
 pytestmark = pytest.mark.slow
 
 READ = """
-import json, sys, time
+import json, sys
 from airflow.sdk import DAG
-import airflow.providers.standard.operators.python
-began = time.perf_counter()
 from pipelines.targets.airflow import load_dags
 from pathlib import Path
-from typing import Any
 dags = load_dags(Path(sys.argv[1]))
-first = time.perf_counter() - began
-began = time.perf_counter()
-load_dags(Path(sys.argv[1]))
-again = time.perf_counter() - began
 heavy = [name for name in ("pyspark", "torch", "ray", "mlflow") if name in sys.modules]
 # The hash by which Airflow tells whether a DAG has changed.
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.serialization.serialized_objects import DagSerialization
 print(json.dumps({
-    "seconds": [first, again],
     "heavy": heavy,
     "tasks": {name: {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
               for name, dag in dags.items()},
@@ -42,6 +38,9 @@ print(json.dumps({
                    for name, dag in dags.items()},
     "names": {name: dag.dag_display_name for name, dag in dags.items()},
     "docs": {name: dag.doc_md for name, dag in dags.items()},
+    "needs": {name: {task.task_id: task.op_kwargs["needs"]
+                     for task in dag.tasks if "needs" in task.op_kwargs}
+              for name, dag in dags.items()},
     "pods": {name: {task.task_id: task.executor_config["pod_override"].spec.containers[0].to_dict()
                     for task in dag.tasks if task.executor_config}
              for name, dag in dags.items()},
@@ -87,6 +86,72 @@ def test_a_dag_has_the_steps_of_its_spec(root: Path) -> None:
 
     steps = Project.load("demo", root=root).steps
     assert read(root)["tasks"]["demo"] == {step.name: sorted(step.after) for step in steps}
+
+
+def test_judging_waits_for_trainings_however_they_end_but_not_for_a_failed_decision(
+    root: Path,
+) -> None:
+    from pipelines.targets.airflow_task import NotReachedError, require
+
+    needs = read(root)["needs"]["demo"]
+    assert needs == {"evaluate": ["examples", "graph_edges", "modalities", "decide"]}
+
+    def context(**states: str) -> dict[str, Any]:
+        run = SimpleNamespace(dag_id="demo", run_id="r")
+        found = dict.fromkeys(needs["evaluate"], "success") | states
+        task = SimpleNamespace(get_task_states=lambda **_: {"r": found})
+        return {"dag_run": run, "ti": task}
+
+    require(needs["evaluate"], context(train_gnn="failed"))
+    with pytest.raises(NotReachedError, match="needs `decide`, which has not"):
+        require(needs["evaluate"], context(decide="failed"))
+
+
+@pytest.mark.parametrize("running", [0, 1])
+def test_a_run_waits_for_that_of_the_interval_before(root: Path, running: int) -> None:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    from pipelines.targets.airflow_task import wait_for_turn
+
+    start = datetime(2026, 2, 1, 6, tzinfo=UTC)
+    asked: list[dict[str, object]] = []
+
+    def count(**keywords: object) -> int:
+        asked.append(keywords)
+        return running
+
+    run = SimpleNamespace(dag_id="demo", run_type="backfill", data_interval_start=start)
+    context = {"dag_run": run, "ti": SimpleNamespace(get_dr_count=count)}
+    with pytest.raises(AirflowRescheduleException) if running else nullcontext():
+        wait_for_turn("demo", str(root), context)
+    before = start - timedelta(hours=6)
+    assert asked == [{"dag_id": "demo", "logical_dates": [before], "states": ["running"]}]
+    run.run_type = "manual"
+    wait_for_turn("demo", str(root), context)
+
+
+@pytest.mark.parametrize(
+    ("every", "moment", "taken"),
+    [
+        ("6h", "2026-02-01T06:00Z", True),
+        ("6h", "2026-02-01T06:00:00+00:00", True),
+        ("6h", "2026-02-01T18:00:00.000Z", True),
+        ("6h", "2026-02-01T07:00Z", False),
+        ("6h", "2026-02-01T06:30Z", False),
+        ("6h", "2026-99-01T06:00Z", False),
+        ("6h", "2026-02-32T06:00Z", False),
+        ("6h", "2026-02-01T06:00+01:00", False),
+        ("6h", "2026-02-01", False),
+        ("1d", "2026-02-01T00:00Z", True),
+        ("1d", "2026-02-01T06:00Z", False),
+        ("1mo", "2026-02-01T00:00Z", True),
+        ("1mo", "2026-02-02T00:00Z", False),
+    ],
+)
+def test_the_form_takes_ends_of_intervals_alone(every: str, moment: str, taken: bool) -> None:
+    from pipelines.targets.airflow import boundary
+
+    assert bool(re.search(boundary(every), moment)) == taken
 
 
 def test_a_run_owns_six_hours_and_is_tried_again_after_thirty_minutes(root: Path) -> None:
