@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
 
 from airflow_world import EVERY, Airflow, airflow, run_sextant  # noqa: E402
-from lake_state import DATA_TABLES, rows_hash  # noqa: E402
+from lake_state import DATA_TABLES, STAGED, rows_hash  # noqa: E402
 from shop_world import Shop  # noqa: E402
 
 END = datetime.fromisoformat("2026-02-02T00:00+00:00")
@@ -72,7 +72,9 @@ def main() -> int:
             tasks = _tasks(found)
             print(f"Airflow's backfill: {by_airflow:.0f} s", flush=True)
         different = [
-            table for table in DATA_TABLES if rows_hash(local, table) != rows_hash(scheduled, table)
+            table
+            for table in (*DATA_TABLES, "quarantine", *STAGED)
+            if rows_hash(local, table) != rows_hash(scheduled, table)
         ]
     report = _report(options, up, idle, tasks, locally, by_airflow, different, _parsing())
     print(report)

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+from deltalake import DeltaTable
 from ports import free_port
 from shop_world import REPOSITORY, Shop, environment
 
 from pipelines.intervals import text
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 EVERY = timedelta(hours=6)
 
@@ -60,16 +64,22 @@ class Airflow:
         found = self.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {task["task_id"]: task["state"] for task in found}
 
+    def tries(self, run: str, dag: str = "shop") -> dict[str, int]:
+        """How often each task of a run was begun."""
+        found = self.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: task["try_number"] for task in found}
+
     def stages(self, dag: str = "shop") -> set[str]:
         """The tasks that a DAG has now."""
         return {task["task_id"] for task in self.api("GET", f"/dags/{dag}/tasks")["tasks"]}
 
-    def backfill(self, ends: Sequence[datetime], dag: str = "shop") -> None:
+    def backfill(self, ends: Sequence[datetime], dag: str = "shop", at_once: int = 1) -> None:
         """Start a backfill of intervals, oldest first, by the product's command line."""
         span = (text(ends[0] - EVERY), text(ends[-1] - EVERY))
         run_sextant(
             self.shop,
-            *("airflow", "backfill", "create", "--dag-id", dag, "--max-active-runs", "1"),
+            *("airflow", "backfill", "create", "--dag-id", dag),
+            *("--max-active-runs", str(at_once)),
             *("--from-date", span[0], "--to-date", span[1]),
         )
 
@@ -138,23 +148,68 @@ def airflow(shop: Shop, *options: str, workers: int = 1) -> Iterator[Airflow]:
         assert _alive(shop) == []
 
 
-def kill_the_task(airflow: Airflow) -> None:
-    """The process that Airflow forked for the task."""
-    scheduler = airflow.process("airflow-scheduler")
-    tasks = [child for child in scheduler.children(recursive=True) if child.parent() != scheduler]
-    tasks[-1].kill()
+def log_in(page: Page, airflow: Airflow) -> None:
+    """Open Airflow's first page as its admin."""
+    page.goto(airflow.pages["airflow"])
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", airflow.password)
+    page.keyboard.press("Enter")
+    page.get_by_text("Welcome").wait_for()
 
 
-def kill_the_worker(airflow: Airflow) -> None:
-    """The warm process that does the task's work."""
+def disturb(airflow: Airflow, ends: Sequence[datetime]) -> None:
+    """Trigger, pause and kill while a backfill runs."""
+    first = f"backfill__{ends[0].isoformat()}"
+    airflow.until(lambda: airflow.runs()[first] == "running")
+    again = airflow.trigger(ends[0])
+    airflow.until(lambda: "success" in airflow.tasks(first).values())
+    airflow.pause(True)
+    airflow.until(lambda: "running" not in airflow.tasks(first).values())
+    paused = airflow.tasks(first)
+    time.sleep(5)
+    assert airflow.tasks(first) == paused
+    assert airflow.runs()[first] == "running"
+    airflow.pause(False)
+    airflow.until(lambda: {airflow.runs()[run] for run in (first, again)} == {"success"})
+    for end, stage, kill in (
+        (ends[1], "validate", kill_the_task),
+        (ends[2], "behaviour", kill_the_worker),
+        (ends[3], "user_features", kill_the_scheduler),
+    ):
+        run = f"backfill__{end.isoformat()}"
+        airflow.until(lambda run=run, stage=stage: airflow.tasks(run).get(stage) == "running")
+        kill(airflow, run, stage)
+
+
+def kill_the_task(airflow: Airflow, run: str, task: str) -> None:
+    """The process that Airflow forked for a task."""
+    path = f"/dags/shop/dagRuns/{run}/taskInstances/{task}"
+    name = f"airflow worker -- {airflow.api('GET', path)['id']}"
+    found = list[psutil.Process]()
+
+    def runs() -> bool:
+        for child in airflow.process("airflow-scheduler").children(recursive=True):
+            with suppress(psutil.Error):  # it may end any moment
+                if name in " ".join(child.cmdline()):
+                    found.append(child)
+        return bool(found)
+
+    airflow.until(runs)
+    found[0].kill()
+
+
+def kill_the_worker(airflow: Airflow, run: str, task: str) -> None:
+    """The warm process that does a task's work: there is one."""
     (worker,) = airflow.process("pool").children()
     worker.kill()
 
 
-def kill_the_scheduler(airflow: Airflow) -> None:
+def kill_the_scheduler(airflow: Airflow, run: str, task: str) -> None:
     """The scheduler; the next `up` starts another."""
-    airflow.process("airflow-scheduler").kill()
+    before = airflow.process("airflow-scheduler")
+    before.kill()
     run_sextant(airflow.shop, "up", *airflow.options)
+    assert airflow.process("airflow-scheduler").pid != before.pid
 
 
 def kill_the_ray_worker(airflow: Airflow) -> None:
@@ -170,6 +225,18 @@ def kill_the_ray_worker(airflow: Airflow) -> None:
 
     airflow.until(fits)
     found[0].kill()
+
+
+def told(news: tuple[str, list[bytes]], kind: str) -> list[dict[str, str]]:
+    """The alerts of a kind."""
+    alerts = [json.loads(body) for body in news[1]]
+    return [alert for alert in alerts if alert["kind"] == kind]
+
+
+def served(shop: Shop) -> set[str]:
+    """Versions of the model whose lists are served."""
+    rows = DeltaTable(shop.lake / "candidates").to_pyarrow_table().to_pylist()
+    return {row["model_version"] for row in rows if row["model_name"] == "item_knn"}
 
 
 def _alive(shop: Shop) -> list[str]:

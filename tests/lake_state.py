@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from shop_world import Shop
+
+from pipelines.intervals import Interval
 
 SNAPSHOTS = (
     "user_features",
@@ -29,23 +32,69 @@ SNAPSHOTS = (
 DATA_TABLES = ("events", "items", "users", "follows", *SNAPSHOTS, "examples")
 """Tables of the data half: sources and features."""
 
-RESULTS = (*DATA_TABLES, "evaluations", "metrics", "candidates", "similar_items")
+STAGED = ("staged_candidates", "staged_similar_items")
+"""The lists of every interval, whether or not they are served."""
+
+RESULTS = (
+    *(*DATA_TABLES, "quarantine", "evaluations", "metrics"),
+    *(*STAGED, "candidates", "similar_items"),
+)
 """Tables of a whole run."""
 
-_VOLATILE = {
-    "candidates": ("created_at", "model_version"),
-    "similar_items": ("model_version",),
-}
+_VOLATILE = {"created_at", "model_version"}
 
 
-def rows_hash(shop: Shop, table: str, version: int | None = None) -> str:
-    """SHA-256 of the sorted rows of a table, without wall clock and version numbers."""
+def rows_hash(
+    shop: Shop, table: str, version: int | None = None, without: Interval | None = None
+) -> str:
+    """SHA-256 of the sorted rows of a table, without wall clock and version numbers.
+
+    Args:
+        shop: Whose lake it is.
+        table: Its name.
+        version: Of the table; the newest by default.
+        without: Leaves out the rows of this interval.
+    """
     from deltalake import DeltaTable
 
-    rows = DeltaTable(shop.lake / table, version=version).to_pyarrow_table()
-    rows = rows.drop_columns([n for n in _VOLATILE.get(table, ()) if n in rows.column_names])
-    lines = sorted(json.dumps(row, default=str, sort_keys=True) for row in rows.to_pylist())
+    rows = DeltaTable(shop.lake / table, version=version).to_pyarrow_table().to_pylist()
+    if without is not None:
+        rows = [row for row in rows if not _belongs(row, without)]
+    volatile = _VOLATILE if table.endswith(("candidates", "similar_items")) else set()
+    lines = sorted(
+        json.dumps(
+            {name: value for name, value in row.items() if name not in volatile},
+            default=str,
+            sort_keys=True,
+        )
+        for row in rows
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _belongs(row: Mapping[str, Any], interval: Interval) -> bool:
+    if "interval_end" in row:
+        return bool(row["interval_end"] == interval.end)
+    return "timestamp" in row and row["timestamp"] in interval
+
+
+def served_commits(shop: Shop) -> int:
+    """How often the served candidates were replaced; merging small files does not count."""
+    from deltalake import DeltaTable
+
+    history = DeltaTable(shop.lake / "candidates").history()
+    return sum(commit["operation"] == "WRITE" for commit in history)
+
+
+def publications(shop: Shop) -> int:
+    """How many successes of `publish` served something."""
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(shop.lake / "runs").to_pyarrow_table().to_pylist()
+    return sum(
+        row["stage"] == "publish" and row["status"] == "succeeded" and row["rows_out"] > 0
+        for row in rows
+    )
 
 
 def state(shop: Shop, tables: Iterable[str] = RESULTS) -> dict[str, str]:

@@ -5,11 +5,11 @@ One Airflow for all of it, disturbed on its way: paused, triggered twice, its pr
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,20 +17,20 @@ from airflow_world import (
     EVERY,
     Airflow,
     airflow,
+    disturb,
     kill_the_ray_worker,
-    kill_the_scheduler,
-    kill_the_task,
-    kill_the_worker,
+    log_in,
     run_sextant,
+    served,
+    told,
 )
-from deltalake import DeltaTable
-from lake_state import DATA_TABLES, state
+from lake_state import DATA_TABLES, STAGED, publications, rows_hash, served_commits, state
 from mlflow import MlflowClient
 from pages import browser, picture
 from receivers import posted
 from shop_world import Shop, correct, make_shop
 
-from pipelines.intervals import interval_containing, text
+from pipelines.intervals import interval_containing, interval_ending, text
 from pipelines.sections import GROUPS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-BACKFILLED = 4
+BACKFILLED = 6
 SERVICES = ("mlflow", "evidently", "pool", "airflow-api", "airflow-scheduler")
 
 
@@ -89,27 +89,8 @@ alerts: [{{to: webhook, url: "{news[0]}"}}]""",
     with airflow(shop) as found:
         found.pause(False)
         found.until(lambda: list(found.runs().values()) == ["success"])
-        found.backfill(ends)
-        first = f"backfill__{ends[0].isoformat()}"
-        found.until(lambda: found.runs()[first] == "running")
-        again = found.trigger(ends[0])
-        found.until(lambda: "success" in found.tasks(first).values())
-        found.pause(True)
-        found.until(lambda: "running" not in found.tasks(first).values())
-        paused = found.tasks(first)
-        time.sleep(5)
-        assert found.tasks(first) == paused
-        assert found.runs()[first] == "running"
-        found.pause(False)
-        found.until(lambda: (found.runs()[first], found.runs()[again]) == ("success", "success"))
-        for end, stage, kill in (
-            (ends[1], "validate", kill_the_task),
-            (ends[2], "behaviour", kill_the_worker),
-            (ends[3], "user_features", kill_the_scheduler),
-        ):
-            run = f"backfill__{end.isoformat()}"
-            found.until(lambda run=run, stage=stage: found.tasks(run).get(stage) == "running")
-            kill(found)
+        found.backfill(ends, at_once=2)
+        disturb(found, ends)
         found.until(lambda: list(found.runs().values()).count("success") == 1 + BACKFILLED + 1)
         yield found
 
@@ -117,6 +98,35 @@ alerts: [{{to: webhook, url: "{news[0]}"}}]""",
 def test_tables_and_registry_are_those_of_local_runs(scheduled: Airflow, local: Shop) -> None:
     assert state(scheduled.shop, DATA_TABLES) == state(local, DATA_TABLES)
     assert state(scheduled.shop) == state(local)
+
+
+def test_each_interval_registers_one_version_however_often_it_was_triggered(
+    scheduled: Airflow, live: datetime, ends: list[datetime]
+) -> None:
+    store = MlflowClient(tracking_uri=scheduled.pages["mlflow"])
+    for model in ("popularity", "item_knn"):
+        versions = store.search_model_versions(f"name = 'shop.{model}'")
+        fitted = sorted(version.tags["interval_end"] for version in versions)
+        assert fitted == [text(end) for end in (*ends, live)]
+
+
+def test_what_was_killed_was_tried_again_and_nothing_published_twice(
+    scheduled: Airflow, ends: list[datetime]
+) -> None:
+    for end, stage in ((ends[1], "validate"), (ends[2], "behaviour")):
+        assert scheduled.tries(f"backfill__{end.isoformat()}")[stage] >= 2
+    # The lists of all but the newest interval stay in staging.
+    assert served_commits(scheduled.shop) == publications(scheduled.shop) == 1
+
+
+def test_a_run_begins_when_that_of_the_interval_before_has_ended(
+    scheduled: Airflow, ends: list[datetime]
+) -> None:
+    path = "/dags/shop/dagRuns/backfill__{}"
+    for before, after in pairwise(end.isoformat() for end in ends):
+        done = scheduled.api("GET", path.format(before))["end_date"]
+        task = scheduled.api("GET", f"{path.format(after)}/taskInstances/validate")
+        assert datetime.fromisoformat(done) < datetime.fromisoformat(task["start_date"])
 
 
 def test_a_late_run_is_told_and_no_killed_one(
@@ -164,11 +174,7 @@ def test_why_a_model_was_trained_stands_in_xcom(scheduled: Airflow, live: dateti
 def page(scheduled: Airflow) -> Iterator[Page]:
     """A browser that is logged in."""
     with browser() as found:
-        found.goto(scheduled.pages["airflow"])
-        found.fill("input[name=username]", "admin")
-        found.fill("input[name=password]", scheduled.password)
-        found.keyboard.press("Enter")
-        found.get_by_text("Welcome").wait_for()
+        log_in(found, scheduled)
         yield found
 
 
@@ -212,6 +218,15 @@ def test_the_form_says_what_may_be_chosen(page: Page, scheduled: Airflow) -> Non
     ):
         form.get_by_text(words).first.wait_for()
     picture(page, "airflow-trigger")
+    before = scheduled.runs()
+    form.get_by_test_id("datetime-input").last.click()
+    page.get_by_placeholder("YYYY/MM/DD").fill("2026/02/01")
+    page.get_by_placeholder("HH:mm").fill("07:00")
+    page.keyboard.press("Escape")
+    form.get_by_text("Feb 01, 2026 07:00").wait_for()
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    form.get_by_text("interval_end").filter(has_text="2026-02-01T07:00").wait_for()
+    assert scheduled.runs() == before
     page.keyboard.press("Escape")
 
 
@@ -257,9 +272,14 @@ def test_an_interval_in_the_middle_is_repaired_alone(
     assert set(before.values()) == {"success"}
     for shop in (scheduled.shop, local):
         correct(shop, before=ends[2])
+    repaired = interval_ending(ends[2], "6h")
+    tables = (*DATA_TABLES, "quarantine", *STAGED)
+    kept = {table: rows_hash(scheduled.shop, table, without=repaired) for table in tables}
     scheduled.clear(run)
     scheduled.until(lambda: scheduled.tasks(run) != before)
     scheduled.until(lambda: scheduled.tasks(run) == before)
+    for table in tables:
+        assert rows_hash(scheduled.shop, table, without=repaired) == kept[table], table
     local.sextant("run", "shop", "--at", text(ends[2]))
     assert state(scheduled.shop) == state(local)
 
@@ -268,17 +288,10 @@ def test_one_task_cleared_is_done_again_alone(
     scheduled: Airflow, local: Shop, ends: list[datetime]
 ) -> None:
     run = f"backfill__{ends[3].isoformat()}"
-    path = f"/dags/shop/dagRuns/{run}/taskInstances"
-    tries = {
-        task["task_id"]: task["try_number"] for task in scheduled.api("GET", path)["task_instances"]
-    }
+    tries = scheduled.tries(run)
     scheduled.clear(run, "user_features")
-
-    def again() -> dict[str, int]:
-        tasks = scheduled.api("GET", path)["task_instances"]
-        return {task["task_id"]: task["try_number"] for task in tasks}
-
-    scheduled.until(lambda: again() == {**tries, "user_features": tries["user_features"] + 1})
+    again = {**tries, "user_features": tries["user_features"] + 1}
+    scheduled.until(lambda: scheduled.tries(run) == again)
     scheduled.until(lambda: set(scheduled.tasks(run).values()) == {"success"})
     assert state(scheduled.shop) == state(local)
 
@@ -295,9 +308,14 @@ def test_a_second_up_says_that_all_is_up(scheduled: Airflow) -> None:
     assert {name: scheduled.process(name).pid for name in SERVICES} == before
 
 
-def test_the_form_refuses_bad_values(scheduled: Airflow, live: datetime) -> None:
+def test_no_new_version_of_the_dag_without_a_change(scheduled: Airflow) -> None:
+    assert scheduled.api("GET", "/dags/shop/dagVersions")["total_entries"] == 1
+
+
+def test_the_form_refuses_bad_values(scheduled: Airflow) -> None:
+    moments = ("yesterday", "2026-99-01T06:00Z", "2026-02-01T07:00Z")
     for wrong in (
-        {"interval_end": "yesterday"},
+        *({"interval_end": moment} for moment in moments),
         {"force_training": "perhaps"},
         {"models": ["unheard_of"]},
         {"dry_run": 3},
@@ -378,15 +396,3 @@ def test_runs_survive_a_restart(scheduled: Airflow) -> None:
     run_sextant(scheduled.shop, "down")
     run_sextant(scheduled.shop, "up", *scheduled.options)
     assert scheduled.runs() == before
-
-
-def told(news: tuple[str, list[bytes]], kind: str) -> list[dict[str, str]]:
-    """The alerts of a kind."""
-    alerts = [json.loads(body) for body in news[1]]
-    return [alert for alert in alerts if alert["kind"] == kind]
-
-
-def served(shop: Shop) -> set[str]:
-    """Versions of the model whose lists are served."""
-    rows = DeltaTable(shop.lake / "candidates").to_pyarrow_table().to_pylist()
-    return {row["model_version"] for row in rows if row["model_name"] == "item_knn"}
