@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from training.models.base import FitContext
 
 MAX_FAILURES = 2
+_MAX_STARTS = 10
+"""Starts of workers that may fail: a cluster may be busy, and Ray waits a minute for each. Its own
+default is to start workers for ever that die at once."""
 _OBJECT_STORE_BYTES = 200 * 1024**2
 _POLL_SECONDS = 0.1
 _SPEC, _CHECKPOINT, _EPOCHS, _RESULT, _WEIGHTS = (
@@ -251,7 +254,9 @@ def _run_ray(folder: Path, name: str, context: FitContext) -> None:
         run_config=RunConfig(
             name="ray",
             storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(
+                max_failures=MAX_FAILURES, controller_failure_limit=_MAX_STARTS
+            ),
         ),
     )
     # What an earlier, broken driver left of Ray's own bookkeeping is of no use: ours resumes.

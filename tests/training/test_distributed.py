@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from training.distributed import TrainingError, ensure_ray, fit_network
+from training.distributed import MAX_FAILURES, TrainingError, ensure_ray, fit_network
 from training.loop import TrainingDivergedError
 from training.models import MODELS, FitContext
 from training.snapshot import Snapshot
@@ -141,15 +141,39 @@ def test_fitting_in_process_leaves_threads_and_random_state_alone(
     assert torch.get_num_threads() == threads
 
 
+DYING = """
+import os, signal, time
+from pathlib import Path
+import torch
+from training.loop import LoopOptions, Trainable
+class Dying(Trainable):
+    def __init__(self, deaths):
+        super().__init__()
+        self.line, self.deaths = torch.nn.Linear(1, 1), deaths
+    def batches(self, epoch): return [0, 1]
+    def forward(self, batch, shard):
+        with self.deaths.open("a") as file:
+            file.write(f"{os.getpid()}\\n")
+        time.sleep(2)  # Ray counts a death while workers start apart
+        os.kill(os.getpid(), signal.SIGKILL)
+    def validate(self, shard): return 0.0, 0
+def build(config, data, seed):
+    return Dying(Path(config["deaths"])), LoopOptions(seed, 5, 0, 0.1, 0.0)
+"""
+
+
 @pytest.fixture(scope="module")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray with room for two workers, started by our own code."""
     import ray
 
     folder = tmp_path_factory.mktemp("ray")
-    ensure_ray(FitContext(seed=0, work_dir=folder, run_name="start", num_workers=2))
-    yield
-    ray.shutdown()
+    (folder / "dying.py").write_text(DYING, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        ensure_ray(FitContext(seed=0, work_dir=folder, run_name="start", num_workers=2))
+        yield
+        ray.shutdown()
 
 
 def listening_addresses() -> set[tuple[str, str]]:
@@ -263,6 +287,35 @@ def test_workers_that_keep_failing_end_in_an_error_that_says_how_to_go_on(
         f"Checkpoint and inputs stay in {folder}: the same run continues from there. To see the "
         "error in this process, train with 0 workers."
     )
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_in_every_step_is_tried_again_a_few_times(
+    context: Context, ray_session: None, tmp_path: Path
+):
+    deaths = tmp_path / "deaths"
+    lines: list[str] = []
+    given = context(num_workers=1, progress=lines.append)
+    with pytest.raises(TrainingError) as caught:
+        fit_network(
+            builder="dying:build",
+            name="dying",
+            config={"deaths": str(deaths)},
+            data={},
+            context=given,
+        )
+    pids = deaths.read_text().split()
+    assert len(pids) == len(set(pids)) == 1 + MAX_FAILURES
+    (folder,) = given.work_dir.iterdir()
+    text = str(caught.value)
+    assert text.startswith("Training dying failed in its Ray workers: ")
+    assert "The actor died unexpectedly before finishing this task." in text
+    assert text.endswith(
+        f"Checkpoint and inputs stay in {folder}: the same run continues from there. To see the "
+        "error in this process, train with 0 workers."
+    )
+    assert lines == []
+    assert ray_train_workers() == []
 
 
 @pytest.mark.slow
