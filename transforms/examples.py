@@ -25,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROS_PER_DAY = 86_400_000_000
 _OWN = ("event_id", "user_id", "item_id", "event_type", "strength", "label", "watch_share",
         "rating", "position", "device", "location")  # fmt: skip
-_PAIRED = ("user_top_interests", "item_hashtags")
+_PAIRED = ("user_interest_words", "item_hashtag_words")
 
 _FEW = 4
 """A range that is this many times shorter than the history leaves most ids out."""
@@ -89,7 +89,9 @@ def examples(
         before,
         earliest=start,
     )
-    of_item = item_features(engaged, items, users, follows, categories=categories, earliest=start)
+    of_item = item_features(
+        engaged, items, users, follows, categories=categories, earliest=start, paired=True
+    )
     micros = F.unix_micros("timestamp")
     day_part = F.pmod(micros, F.lit(_MICROS_PER_DAY)) / _MICROS_PER_DAY
     weekday = F.weekday("timestamp") / 7
@@ -112,7 +114,7 @@ def examples(
                 "weekday_cos": F.cos(tau * weekday),
                 "device": _or_unknown("device"),
                 "location": _or_unknown("location"),
-                "hashtag_similarity": hashtag_similarity("user_top_interests", "item_hashtags"),
+                "hashtag_similarity": hashtag_similarity(*_PAIRED),
             }
         )
     )

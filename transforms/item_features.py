@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from transforms import asof, text
 from transforms.behaviour import ITEM_ENGAGEMENT
 from transforms.definitions import Feature
+from transforms.pair_features import words
 
 _MICROS_PER_HOUR = 3_600_000_000
 _COUNTS = frozenset(feature.name for feature in ITEM_ENGAGEMENT)
@@ -52,6 +53,7 @@ def item_features(
     *,
     categories: Mapping[str, str],
     earliest: datetime | None = None,
+    paired: bool = False,
 ) -> DataFrame:
     """Computes what is known of items strictly before each point.
 
@@ -65,6 +67,7 @@ def item_features(
         follows: Table `follows`, for the authors.
         categories: From tag to category.
         earliest: No point asks about an earlier moment; known, it spares work.
+        paired: Also give the `words` of the hashtags, as `hashtag_words`, for features of pairs.
 
     Returns:
         One row per distinct point, with the features.
@@ -87,6 +90,7 @@ def item_features(
         "created_at",
         "tags",
         "tag_times",
+        words(F.col("tags")).alias("tag_words"),
         F.try_element_at("categories", F.lit(1)).alias("own_category"),
         F.coalesce(F.length("text"), F.lit(0)).alias("content_length"),
         (_filled("image_url") | _filled("video_url")).alias("has_media"),
@@ -103,6 +107,9 @@ def item_features(
         return F.col(part) / F.greatest(F.col(whole), F.lit(1))
 
     age = (F.unix_micros("as_of") - F.unix_micros("created_at")) / _MICROS_PER_HOUR
+    # Of tags without times, those of the item's own row.
+    hashtag_words = F.when(F.col("tag_times").isNull(), F.col("tag_words"))
+    hashtag_words = F.coalesce(hashtag_words, words(F.col("hashtags")))
     return known.withColumn("hashtags", _tags_known()).select(
         *[name for name in engaged.columns if name not in _COUNTS],
         F.coalesce("content_length", F.lit(0)).alias("content_length"),
@@ -119,6 +126,7 @@ def item_features(
         _category(categories).alias("category"),
         F.coalesce("sentiment", F.lit(0.0)).alias("sentiment"),
         F.coalesce("readability", F.lit(0.0)).alias("readability"),
+        *([hashtag_words.alias("hashtag_words")] if paired else []),
     )
 
 

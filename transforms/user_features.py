@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from transforms import asof
 from transforms.asof import Past, sums
 from transforms.definitions import Feature
+from transforms.pair_features import words
 from transforms.schemas import EVENT_TYPES
 from transforms.visits import COUNTS, VISITS, by_kind, kind, visits
 
@@ -106,7 +107,8 @@ def with_features(
 ) -> DataFrame:
     """Adds the features that follow from `MEASURED` numbers and from the user's own row.
 
-    All but `engagement_patterns`, which needs the number of acts of each kind.
+    All but `engagement_patterns`, which needs the number of acts of each kind; and the `words` of
+    the top interests as `interest_words`.
 
     Args:
         known: Columns `user_id`, `as_of` and `MEASURED`, and any others, which stay.
@@ -115,10 +117,12 @@ def with_features(
         interests: How many interests count as top.
     """
     empty = F.create_map().cast("map<string,double>")
+    top = _top(F.coalesce("interests", empty), interests)
     profiles = users.select(
         "user_id",
         "created_at",
-        _top(F.coalesce("interests", empty), interests).alias("top_interests"),
+        top.alias("top_interests"),
+        words(top).alias("interest_words"),
         "content_type_preferences",
         "trust_score",
     )
@@ -130,7 +134,10 @@ def with_features(
             "avg_session_seconds": F.when(
                 F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6
             ).otherwise(0.0),
-            "top_interests": F.coalesce("top_interests", F.array().cast("array<string>")),
+            **{
+                name: F.coalesce(name, F.array().cast("array<string>"))
+                for name in ("top_interests", "interest_words")
+            },
             "social_connectivity": F.log1p(F.col("follower_count") + F.col("following_count")),
             "content_preferences": F.coalesce("content_type_preferences", empty),
             "activity_level": F.least(F.col("days") / days_in_window, F.lit(1.0)),

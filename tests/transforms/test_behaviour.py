@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pyspark.sql import functions as F
 
 from transforms.behaviour import item_engagement, more_engagement, user_behaviour
-from transforms.pair_features import hashtag_similarity
+from transforms.pair_features import hashtag_similarity, words
 from transforms.schemas import EVENT_TYPES, columns
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)  # a Monday
@@ -151,5 +152,7 @@ def test_hashtag_similarity(spark):
     frame = spark.createDataFrame(
         [(ours, theirs) for ours, theirs, _ in cases], "ours array<string>, theirs array<string>"
     )
-    found = frame.select(hashtag_similarity("ours", "theirs").alias("similarity")).collect()
+    found = frame.select(
+        hashtag_similarity(words(F.col("ours")), words(F.col("theirs"))).alias("similarity")
+    ).collect()
     assert [row.similarity for row in found] == [expected for *_, expected in cases]
