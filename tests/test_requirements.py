@@ -21,6 +21,7 @@ _CONTRACTS = "transforms/test_contracts_files.py"
 _CATALOGUE = "transforms/test_catalogue.py"
 
 _NETWORK = "training/test_transformer_network.py"
+_SOCIAL = "training/test_models_social_gnn.py"
 _DECIDE = "pipelines/test_decide.py"
 _RETRAINING = "end_to_end/test_retraining.py"
 _AIRFLOW = "pipelines/test_airflow.py"
@@ -81,13 +82,12 @@ CHECKS: dict[str, tuple[str, str]] = {
     "MO-05": (_NETWORK, "test_order_counts_and_padding_does_not"),
     "MO-06": (_NETWORK, "test_each_part_of_the_moment_counts_and_unknown_is_a_part"),
     "MO-07": ("training/test_models.py", "test_a_preference_vector_is_nearer_to_what_is_liked"),
-    **{
-        f"MO-{n:02}": ("training/test_models_social_gnn.py", "test_the_layers_are_those_of_the")
-        for n in (8, 9, 11)
-    },
-    "MO-10": ("training/test_models_social_gnn.py", "test_follows_count_for_whom_they_bind"),
-    "MO-12": ("training/test_models_social_gnn.py", "test_any_people_are_scored_with_all_items"),
-    "HY-23": ("pipelines/test_network.py", "test_the_share_of_a_list_by_strangers"),
+    "MO-08": (_SOCIAL, "test_the_layers_are_those_of_the"),
+    "MO-09": (_SOCIAL, "test_the_first_two_convolutions_alone_are_rectified"),
+    "MO-10": (_SOCIAL, "test_follows_count_for_whom_they_bind"),
+    "MO-11": (_SOCIAL, "test_scores_are_the_log_odds_of_a_like"),
+    "MO-12": (_SOCIAL, "test_any_people_are_scored_with_all_items"),
+    "HY-23": ("end_to_end/test_graph_models.py", "test_lists_are_made_by_graph_models"),
     "TR-01": ("training/test_loop.py", "test_the_workers_gradients_sum_to_that_of_the_joined"),
     "TR-03": (_NETWORK, "test_the_loss_is_the_weighted_sum_of_all"),
     "TR-10": ("training/test_models_gnn.py", "test_no_negative_is_an_item_its_user_likes"),
@@ -95,7 +95,7 @@ CHECKS: dict[str, tuple[str, str]] = {
         "training/test_warm_start.py",
         "test_new_interactions_start_lower_and_old_users_lose_nothing",
     ),
-    "TR-21": ("training/test_models.py", "test_validation_events_choose_the_epoch_but_are_not"),
+    "TR-21": (_SOCIAL, "test_held_out_likes_rank_above_others_by_more_than_popularity"),
     "DM-01": ("training/test_drift_checks.py", "test_quality_drops_by_more_than_the_limit"),
     "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
     "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),

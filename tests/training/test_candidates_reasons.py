@@ -10,7 +10,7 @@ import pytest
 from candidate_world import ALIKE, _build, _Factors, _histories, _joined, _popular, _rows
 from scipy import sparse
 
-from training.candidates import SIMILAR_ITEMS, CandidateError, similar_items
+from training.candidates import SIMILAR_ITEMS, CandidateError, knows_likeness, similar_items
 from training.models import MODELS, FitContext
 from training.models.base import Model
 from training.models.item_knn import ItemKNN, ItemKNNConfig
@@ -231,10 +231,17 @@ def test_the_projects_own_models_make_full_lists_with_reasons(fitted) -> None:
         assert title.lower() in seen_by[row["user_id"]]
 
 
-@pytest.mark.parametrize("name", ["gnn", "transformer", "item_knn"])
+@pytest.mark.parametrize("name", ["gnn", "social_gnn", "transformer", "item_knn"])
 def test_the_projects_own_models_say_which_items_are_alike(fitted, name) -> None:
     snapshot, models = fitted
     table = similar_items(models[name], k=3)
     assert set(table["item_id"].to_pylist()) <= set(snapshot.catalogue.tolist())
     assert len(table) > len(models[name].item_ids)
     assert all(row["item_id"] != row["similar_item_id"] for row in table.to_pylist())
+
+
+def test_the_spectral_filter_has_no_notion_of_alike_items(fitted) -> None:
+    model = fitted[1]["spectral"]
+    assert not knows_likeness(model)
+    with pytest.raises(CandidateError, match="model 'spectral' has no item vectors"):
+        similar_items(model, k=3)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reaction_world import COLD, ITEMS, reaction_snapshot
 from scipy import sparse
 
 from training.loop import Shard
@@ -20,7 +19,6 @@ from training.models.gnn import LightGCN, learnt_tensors
 from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
 from training.models.link_prediction import LightGCNConfig, LinkTask
 from training.snapshot import Histories, Snapshot, codes_in
-from training.ties import Ties
 
 LIKED_UM = sparse.csr_array(
     np.array([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 0], [1, 1, 1, 1, 0]], np.float32)
@@ -283,47 +281,6 @@ def test_follows_reach_a_user_without_own_likes_of_a_kind(
     assert social.people_UU.sum(axis=1).tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
-@pytest.fixture(scope="module")
-def with_media(tmp_path_factory: pytest.TempPathFactory) -> LightGCN:
-    options = {"width": 16, "epochs": 30, "patience": 0, "batch_size": 256, "learning_rate": 0.03}
-    context = FitContext(seed=1, work_dir=tmp_path_factory.mktemp("fit"), run_name="media")
-    return LightGCN.fit(reaction_snapshot(users=120), options | {"content": True}, context)
-
-
-def test_items_nobody_met_are_placed_by_their_media(with_media: LightGCN, tmp_path: Path):
-    snapshot = reaction_snapshot(users=120)
-    everyone = snapshot.histories(np.arange(120), snapshot.test_start)
-    score_UN = with_media.score(everyone)
-    assert (score_UN[:, -COLD:] == -np.inf).all()
-    with_media.save(tmp_path / "model")
-    wider = LightGCN.load(tmp_path / "model").with_items(snapshot.content)
-    assert len(wider.item_ids) == len(with_media.item_ids) + COLD
-    wide_UN = wider.score(everyone)
-    np.testing.assert_allclose(wide_UN[:, :-COLD], score_UN[:, :-COLD], rtol=1e-5, atol=1e-6)
-    # Half of the users like items of even number, the others those of odd number.
-    cold_UC = wide_UN[:, -COLD:]
-    even_U, odd_U = cold_UC[:, 0::2].mean(1), cold_UC[:, 1::2].mean(1)
-    right_U = np.where(np.arange(120) % 2 == 0, even_U > odd_U, odd_U > even_U)
-    assert right_U.mean() > 0.9
-
-
-def test_likers_move_an_item_placed_by_its_media(with_media: LightGCN):
-    """Its media say even; three people of odd taste like it: it comes nearer to them."""
-    snapshot = reaction_snapshot(users=120)
-    wider = with_media.with_items(snapshot.content)
-    item = ITEMS - COLD  # of even number
-    odd = np.arange(1, 120, 2)
-    likes = np.stack([odd[:3], np.full(3, item)])
-    ties = Ties(snapshot.user_ids, snapshot.catalogue, likes, np.empty((2, 0), int))
-    everyone = snapshot.histories(np.arange(120), snapshot.valid_start)
-    before_U, after_U = (model.score(everyone)[:, item] for model in (wider, wider.with_ties(ties)))
-    assert (after_U[odd[3:]] - before_U[odd[3:]]).mean() > 0.1
-    others = [code for code in range(ITEMS) if code != item]
-    np.testing.assert_array_equal(
-        wider.with_ties(ties).score(everyone)[:, others], wider.score(everyone)[:, others]
-    )
-
-
 def test_a_warm_start_knows_what_was_learnt(
     planted: Snapshot,
     debug_config: Callable[[str], dict[str, Any]],
@@ -378,11 +335,3 @@ def test_a_warm_start_from_another_kind_is_a_cold_one(
     np.testing.assert_array_equal(
         warm.item_vectors(), LightGCN.fit(planted, options, context()).item_vectors()
     )
-
-
-def test_media_are_read_only_where_the_option_says(context: Callable[..., FitContext]):
-    snapshot = reaction_snapshot(users=120)
-    options = {"width": 4, "epochs": 1, "patience": 0}
-    assert [LightGCN.reads_media({"content": given}) for given in (False, True)] == [False, True]
-    model = LightGCN.fit(snapshot, options, context())
-    assert model.with_items(snapshot.content) is model

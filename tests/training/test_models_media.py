@@ -1,4 +1,4 @@
-"""The transformer with media and reactions: items it never met, answers, files, bad input."""
+"""Models with media: items they never met, files, bad input; the transformer's reactions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import pytest
 from reaction_world import COLD, HOUR, ITEMS, reaction_snapshot
 
 from training.content import ItemContent
-from training.models import FitContext, load_model
+from training.models import MODELS, FitContext, Model, load_model
 from training.models.base import ModelConfigError, Moment
 from training.models.transformer import Transformer
 from training.reactions import ReactionSet, judge_reactions
 from training.snapshot import Histories, Marks, Snapshot, codes_in
+from training.ties import Ties
 
 COLD_ITEMS = [f"i{number:02d}" for number in range(ITEMS - COLD, ITEMS)]
 
 
 @pytest.fixture(scope="module")
 def snapshot() -> Snapshot:
-    return reaction_snapshot(users=120)
+    return reaction_snapshot(users=100)
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +40,43 @@ def everyone(snapshot: Snapshot) -> Histories:
     return snapshot.histories(np.arange(len(snapshot.user_ids)), snapshot.test_start)
 
 
+GRAPHS: dict[str, dict[str, Any]] = {
+    "gnn": {"width": 16, "epochs": 30, "patience": 0, "batch_size": 256, "learning_rate": 0.03},
+    "social_gnn": {
+        "width": 16, "hidden": 16, "heads": 2, "epochs": 60, "patience": 0, "batch_size": 256,
+        "learning_rate": 0.01, "dropout": 0.0, "predictor_dropout": 0.0,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["transformer", *GRAPHS])
+def placing(
+    request: pytest.FixtureRequest,
+    model: Transformer,
+    snapshot: Snapshot,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Model:
+    """Each model that reads media."""
+    if request.param == "transformer":
+        return model
+    folder = tmp_path_factory.mktemp("fit")
+    options = GRAPHS[request.param] | {"content": True}
+    context = FitContext(seed=1, work_dir=folder, run_name="media")
+    return MODELS[request.param].fit(snapshot, options, context)
+
+
 def test_items_nobody_met_are_ranked_by_their_media(
-    model: Transformer, snapshot: Snapshot, everyone: Histories
+    placing: Model, snapshot: Snapshot, everyone: Histories, tmp_path: Path
 ):
-    assert not set(COLD_ITEMS) & set(model.item_ids)
-    score_UN = model.score(everyone)
+    assert not set(COLD_ITEMS) & set(placing.item_ids)
+    score_UN = placing.score(everyone)
     assert (score_UN[:, -COLD:] == -np.inf).all()
     assert snapshot.content is not None
-    wider = model.with_items(snapshot.content)
+    placing.save(tmp_path / "model")
+    wider = load_model(tmp_path / "model").with_items(snapshot.content)
     assert set(COLD_ITEMS) <= set(wider.item_ids)
     wide_UN = wider.score(everyone)
-    known = codes_in(snapshot.catalogue, model.item_ids) >= 0
+    known = codes_in(snapshot.catalogue, placing.item_ids) >= 0
     np.testing.assert_allclose(wide_UN[:, known], score_UN[:, known], rtol=1e-4, atol=1e-4)
     # Half of the users like items of even number, the others those of odd number.
     cold_UC = wide_UN[:, -COLD:]
@@ -58,24 +85,54 @@ def test_items_nobody_met_are_ranked_by_their_media(
     assert right_U.mean() > 0.9
 
 
-def test_an_item_without_known_media_stays_unknown(model: Transformer, snapshot: Snapshot):
+def test_an_item_without_known_media_stays_unknown(placing: Model, snapshot: Snapshot):
     assert snapshot.content is not None
     none = {name: np.full(ITEMS, -1) for name in ("audio", "text")}
-    assert model.with_items(replace(snapshot.content, rows=none)) is model
+    assert placing.with_items(replace(snapshot.content, rows=none)) is placing
     nothing = ItemContent(np.array(["new"]), {}, {})
-    assert model.with_items(nothing) is model
+    assert placing.with_items(nothing) is placing
 
 
-def test_media_of_another_encoder_are_refused(model: Transformer):
+def test_media_of_another_encoder_are_refused(placing: Model):
     content = ItemContent(
         np.array(["new"]), {"text": np.array([0])}, {"text": np.ones((1, 7), np.float16)}
     )
     with pytest.raises(ModelConfigError) as error:
-        model.with_items(content)
+        placing.with_items(content)
     assert str(error.value) == (
-        "transformer learnt text vectors of 8 numbers, but these have 7. Vectors of another "
+        f"{placing.name} learnt text vectors of 8 numbers, but these have 7. Vectors of another "
         "encoder mean something else: train it anew."
     )
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_read_media_only_where_the_option_says(
+    name: str, snapshot: Snapshot, context: Callable[..., FitContext]
+):
+    kind = MODELS[name]
+    assert [kind.reads_media({"content": given}) for given in (False, True)] == [False, True]
+    model = kind.fit(snapshot, GRAPHS[name] | {"epochs": 1}, context())
+    assert model.with_items(snapshot.content) is model
+
+
+def test_likers_move_an_item_placed_by_its_media(placing: Model, snapshot: Snapshot):
+    """Its media say even; three people of odd taste like it: it comes nearer to that taste."""
+    assert snapshot.content is not None
+    wider = placing.with_items(snapshot.content)
+    item = ITEMS - COLD
+    odd = np.arange(1, 100, 2)
+    likes = np.stack([odd[:3], np.full(3, item)])
+    ties = Ties(snapshot.user_ids, snapshot.catalogue, likes, np.empty((2, 0), int))
+    tied = wider.with_ties(ties)
+    if placing.name == "transformer":
+        assert tied is wider, "which reads no graph"
+        return
+    everyone = snapshot.histories(np.arange(100), snapshot.valid_start)
+    before_UN, after_UN = wider.score(everyone), tied.score(everyone)
+    gain_U = after_UN[:, item] - before_UN[:, item]
+    assert gain_U[1::2].mean() > gain_U[::2].mean() + 0.1
+    others = np.arange(ITEMS) != item
+    np.testing.assert_allclose(after_UN[:, others], before_UN[:, others], rtol=1e-5, atol=1e-6)
 
 
 def test_a_saved_model_answers_the_same(
