@@ -52,7 +52,8 @@ def test_the_loss_and_its_gradients_are_those_of_the_textbook_in_chunks(
         total = loss(query, item, target_T, **options)
         (3 * total).backward()
         found.append([total.detach(), query.grad, item.grad])
-    torch.testing.assert_close(*found)
+    # Sums of thousands in float32: their last bits depend on the order that a processor adds in.
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-4)
 
 
 def test_under_autocast_it_multiplies_in_bfloat16_and_sums_in_float32():
