@@ -149,7 +149,7 @@ class RunHistory:
         after: datetime | None = None,
         validated: tuple[datetime, tuple[datetime | None, str]] | None = None,
     ) -> list[datetime]:
-        """Ends of the intervals that ran on events which have been validated otherwise since.
+        """Ends of the intervals that ran on events that were validated anew since.
 
         Args:
             readers: Names of the stages that read events.
