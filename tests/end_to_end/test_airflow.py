@@ -91,7 +91,8 @@ alerts: [{{to: webhook, url: "{news[0]}"}}]""",
         found.until(lambda: list(found.runs().values()) == ["success"])
         found.backfill(ends, at_once=2)
         disturb(found, ends)
-        found.until(lambda: list(found.runs().values()).count("success") == 1 + BACKFILLED + 1)
+        for run in (f"backfill__{end.isoformat()}" for end in ends):
+            found.until(lambda run=run: found.runs()[run] == "success")
         yield found
 
 
