@@ -48,8 +48,9 @@ def run(context: StageContext) -> StageResult:
     sequences = context.arrow("sequences", interval_end=context.interval.end)
     histories, seen = _histories(context, users, items["item_id"], sequences)
     everybody = network.all_follows(context)
-    ties = network.ties(everybody, items["item_id"], sequences, histories.positive_from)
-    models = {name: model.with_ties(ties) for name, model in models.items()}
+    if any(model.reads_ties for model in models.values()):
+        ties = network.ties(everybody, items["item_id"], sequences, histories.positive_from)
+        models = {name: model.with_ties(ties) for name, model in models.items()}
     follows = network.follows_of(everybody, users)
     lists = pa.concat_tables(
         build_candidates(

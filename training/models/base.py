@@ -87,6 +87,8 @@ class Model(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
+    reads_ties: ClassVar[bool] = False
+    """Whether `with_ties` does anything; ties of everybody are a table of all likes."""
     item_ids: np.ndarray
     config: Any
 

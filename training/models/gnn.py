@@ -90,6 +90,7 @@ class LightGCN(Model):
     """
 
     name: ClassVar[str] = "gnn"
+    reads_ties: ClassVar[bool] = True
     config_class: ClassVar[type[LightGCNConfig]] = LightGCNConfig
 
     def __init__(

@@ -45,6 +45,7 @@ class SocialGNN(Model):
     """
 
     name: ClassVar[str] = "social_gnn"
+    reads_ties: ClassVar[bool] = True
     config_class: ClassVar[type[SocialGNNConfig]] = SocialGNNConfig
 
     def __init__(
