@@ -45,11 +45,11 @@ def taken_lines(taken: Mapping[str, int]) -> list[str]:
 
 
 def outdated_lines(project: Project, ends: Sequence[str]) -> list[str]:
-    """Which intervals ran on events that were validated anew since, and how they are made anew."""
+    """Which intervals ran on events that have changed since, and how they are made anew."""
     if not ends:
         return []
     many = f"{len(ends):,} intervals" if len(ends) > 1 else "1 interval"
-    lines = [f"{many} ran on events that were validated anew since: {_some(ends)}"]
+    lines = [f"{many} ran on events that have changed since: {_some(ends)}"]
     for start, end in _stretches(project, ends):
         command = project.command("backfill", None, "--from", start, "--to", end)
         lines.append(f"  Make anew what is outdated: {command}")

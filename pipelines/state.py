@@ -13,14 +13,14 @@ nothing stale (an early cut-off, as build systems call it).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from pipelines.digests import code_digest, digest
 from pipelines.graph import Step
-from pipelines.intervals import Interval
+from pipelines.intervals import Interval, text
 from pipelines.lake import Lake
 
 
@@ -61,6 +61,37 @@ class StageRun:
     digest: str = ""
     covers_start: datetime | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The range of `events` that one success of `validate` replaced.
+
+    Args:
+        start: Its first moment; None means from the beginning.
+        end: Its end.
+        digests: End of each interval in it that has events → what their rows hash to.
+    """
+
+    start: datetime | None
+    end: datetime
+    digests: Mapping[str, str]
+
+    @classmethod
+    def by(cls, run: StageRun) -> Self:
+        """What a success of `validate` wrote."""
+        return cls(run.covers_start, run.interval_end, run.detail["events"])
+
+
+def _events(written: Iterable[Written], end: datetime) -> dict[str, str]:
+    """What the events of each interval up to an end hash to, after some writes in their order."""
+    found: dict[str, str] = {}
+    for one in written:
+        start = "" if one.start is None else text(one.start)
+        # Ends of intervals are whole hours: written as text they sort as they follow one another.
+        found = {of: what for of, what in found.items() if not start < of <= text(one.end)}
+        found |= one.digests
+    return {of: what for of, what in found.items() if of <= text(end)}
 
 
 class RunHistory:
@@ -128,59 +159,45 @@ class RunHistory:
     def tables_digest(self, interval: Interval) -> str:
         """Digest of the base tables as of an interval's end.
 
-        Events count by the digest of each interval up to it; items, users and follows by what
-        this interval's own validation saw of them.
+        Events count by the rows of each interval up to it, whichever runs wrote them; items, users
+        and follows by what this interval's own validation saw of them.
         """
-        newest = {
-            run.interval_end: run
-            for run in self.runs
-            if run.stage == "validate"
-            and run.status == "succeeded"
-            and run.interval_end <= interval.end
-        }
-        events = [
-            [_iso(run.covers_start), _iso(end), run.digest] for end, run in sorted(newest.items())
-        ]
-        return digest([events, newest[interval.end].detail["dimensions"]])
+        audits = [run for run in self.runs if run.stage == "validate" and run.status == "succeeded"]
+        own = [run for run in audits if run.interval_end == interval.end][-1]
+        return digest([_events(map(Written.by, audits), interval.end), own.detail["dimensions"]])
 
     def outdated(
         self,
         readers: Collection[str],
         after: datetime | None = None,
-        validated: tuple[datetime, tuple[datetime | None, str]] | None = None,
+        validated: Written | None = None,
     ) -> list[datetime]:
-        """Ends of the intervals that ran on events that were validated anew since.
+        """Ends of the intervals that ran on events that have changed since.
 
         Args:
             readers: Names of the stages that read events.
             after: Only intervals that end after it.
-            validated: What is about to be recorded of `validate`: the interval's end; the start of
-                the range that it wrote, and its digest.
+            validated: What is about to be recorded of `validate`.
         """
-        begun: dict[tuple[datetime, str], datetime] = {}
-        audits: list[tuple[datetime | None, datetime, tuple[datetime | None, str]]] = []
+        begun: dict[datetime, datetime] = {}
+        audits: list[tuple[datetime, Written]] = []
+        newest = {
+            (run.interval_end, run.stage): run.started_at
+            for run in self.runs
+            if run.status == "succeeded" and run.stage in readers
+        }
+        for (end, _), at in newest.items():
+            if after is None or end > after:
+                begun[end] = min(at, begun.get(end, at))
         for run in self.runs:
-            if run.status != "succeeded":
-                continue
-            if run.stage in readers and (after is None or run.interval_end > after):
-                begun[run.interval_end, run.stage] = run.started_at
-            if run.stage == "validate":
-                ended = run.started_at + timedelta(seconds=run.seconds)
-                audits.append((ended, run.interval_end, (run.covers_start, run.digest)))
-        if validated is not None:
-            audits.append((None, *validated))
-        first: dict[datetime, datetime] = {}
-        for (end, _), at in begun.items():
-            first[end] = min(at, first.get(end, at))
+            if run.status == "succeeded" and run.stage == "validate":
+                audits.append((run.started_at + timedelta(seconds=run.seconds), Written.by(run)))
+        now = [written for _, written in audits] + ([validated] if validated else [])
 
-        def seen(end: datetime, until: datetime | None) -> dict[datetime, object]:
-            return {
-                of: what
-                for ended, of, what in audits
-                if of <= end and (until is None or (ended is not None and ended <= until))
-            }
+        def seen(end: datetime, at: datetime) -> dict[str, str]:
+            return _events([written for ended, written in audits if ended <= at], end)
 
-        return [end for end, at in sorted(first.items()) if seen(end, at) != seen(end, None)]
+        return [end for end, at in sorted(begun.items()) if seen(end, at) != _events(now, end)]
 
     def record(self, run: StageRun) -> None:
         """Append one row."""

@@ -109,6 +109,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "RO-11": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
     "RO-12": (_RETRAINING, "test_a_rejected_model_is_not_due_again_for_its_age_alone"),
     "RO-13": (_RETRAINING, "test_two_triggers_of_an_interval_fit_once"),
+    "RO-14": ("reliability/test_two_weeks.py", "test_two_weeks_run_unattended"),
     "RO-15": (_SCHEDULED, "test_a_training_goes_on_whose_ray_worker_is_killed"),
     "RO-17": (_AIRFLOW, "test_a_dag_has_the_steps_of_its_spec"),
     "RO-18": (_SCHEDULED, "test_one_task_cleared_is_done_again_alone"),

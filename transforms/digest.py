@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -19,11 +21,22 @@ def rows_digest(df: DataFrame) -> str:
     Returns:
         Text, equal for frames with equal rows.
     """
-    hashed = row_hash(df, df.columns)
+    return _digest(*df.select(*_count_and_sum(df)).collect()[0])
+
+
+def digests_by(df: DataFrame, key: Column) -> dict[Any, str]:
+    """Digest of the rows of each key."""
+    found = df.groupBy(key).agg(*_count_and_sum(df)).collect()
+    return {key: _digest(count, total) for key, count, total in found}
+
+
+def _count_and_sum(df: DataFrame) -> tuple[Column, Column]:
     # A sum of 64-bit values overflows 64 bits; a decimal holds 10^19 of them.
-    count, total = df.select(
-        F.count("*"), F.coalesce(F.sum(hashed.cast("decimal(38,0)")), F.lit(0))
-    ).collect()[0]
+    hashed = row_hash(df, df.columns).cast("decimal(38,0)")
+    return F.count("*"), F.coalesce(F.sum(hashed), F.lit(0))
+
+
+def _digest(count: int, total: Decimal) -> str:
     return f"{count}:{int(total) & (2**64 - 1):016x}"
 
 

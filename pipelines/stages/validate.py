@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
+from pipelines.digests import digest
 from pipelines.errors import ContractError
 from pipelines.graph import SOURCE_TABLES
-from pipelines.intervals import parse_every, text
+from pipelines.intervals import from_micros, parse_every, text
 from pipelines.repairs import counted, outdated_lines, readers, taken_lines, waiting_lines
 from pipelines.stages.frames import known
 from pipelines.stages.window import LATE, Window, find_window
+from pipelines.state import Written
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -52,7 +54,7 @@ def run(context: StageContext) -> StageResult:
             f"contracts. Nothing was trained or published.\n{render_findings(findings)}\n"
             f"  Pages: {docs}/index.html"
         )
-    digests = _publish(context, good, window)
+    digests, events = _publish(context, good, window)
     window.events.unpersist()
     rows = {
         table: {
@@ -69,7 +71,7 @@ def run(context: StageContext) -> StageResult:
         for end in context.history.outdated(
             readers(context.project),
             after=context.interval.end,
-            validated=(context.interval.end, (window.start, digests["events"])),
+            validated=Written(window.start, context.interval.end, events),
         )
     ]
     for line in (
@@ -92,13 +94,14 @@ def run(context: StageContext) -> StageResult:
         message=", ".join(told),
         rows_in=sum(result.rows for result in checked.values()),
         rows_out=accepted,
-        digest=digests["events"],
+        digest=digest(events),
         covers_start=window.start,
         detail={
             "rows": rows,
             "late": window.late,
             "taken": window.taken,
             "outdated": outdated,
+            "events": events,
             "dimensions": [digests[f"{table} before end"] for table in SOURCE_TABLES[1:]],
             "content": {table: digests[table] for table in SOURCE_TABLES[1:]},
             "mapping": window.mapping,
@@ -198,14 +201,19 @@ def _write_quarantine(
     return {row["table"]: row["count"] for row in counted}
 
 
-def _publish(context: StageContext, good: dict[str, DataFrame], window: Window) -> dict[str, str]:
+def _publish(
+    context: StageContext, good: dict[str, DataFrame], window: Window
+) -> tuple[dict[str, str], dict[str, str]]:
     """Replace the covered range of events, and the other tables where they changed.
 
     Returns:
-        Digest of each table's rows; for items, users and follows also of those true before the
-        interval's end, under ``<table> before end``.
+        Digests of the rows of items, users and follows, and of those true before the interval's
+        end, under ``<table> before end``; digests of the events by the end of their interval.
     """
-    from transforms.digest import rows_digest
+    from pyspark.sql import functions as F
+
+    from transforms.digest import digests_by, rows_digest
+    from transforms.intervals import interval_end_of
 
     digests: dict[str, str] = {}
     # The newest row is this attempt's own. An attempt that was cut off may have replaced a table.
@@ -218,7 +226,8 @@ def _publish(context: StageContext, good: dict[str, DataFrame], window: Window) 
         if content.get(table) != digests[table] or context.lake.version(table) is None:
             context.tables_out[table] = context.lake.replace_all(table, frame, context.note)
     events = good["events"]
-    digests["events"] = rows_digest(events)
+    every = parse_every(context.project.pipeline.schedule.every)
+    by_end = digests_by(events, F.unix_micros(interval_end_of("timestamp", *every)))
     context.tables_out["events"] = context.lake.replace_range(
         "events",
         events,
@@ -227,7 +236,7 @@ def _publish(context: StageContext, good: dict[str, DataFrame], window: Window) 
         context.interval.end,
         {**context.note, "mapping": window.mapping},
     )
-    return digests
+    return digests, {text(from_micros(at)): by_end[at] for at in sorted(by_end)}
 
 
 def _folder(context: StageContext) -> str:

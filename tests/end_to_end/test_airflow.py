@@ -130,6 +130,21 @@ def test_a_run_begins_when_that_of_the_interval_before_has_ended(
         assert datetime.fromisoformat(done) < datetime.fromisoformat(task["start_date"])
 
 
+def test_models_are_trained_side_by_side(
+    scheduled: Airflow, live: datetime, ends: list[datetime]
+) -> None:
+    runs = [f"backfill__{end.isoformat()}" for end in ends] + [f"scheduled__{live.isoformat()}"]
+
+    def side_by_side(run: str) -> bool:
+        path = f"/dags/shop/dagRuns/{run}/taskInstances/train_{{}}"
+        one, other = (
+            scheduled.api("GET", path.format(name)) for name in ("popularity", "item_knn")
+        )
+        return max(one["start_date"], other["start_date"]) < min(one["end_date"], other["end_date"])
+
+    assert any(side_by_side(run) for run in runs)
+
+
 def test_a_late_run_is_told_and_no_killed_one(
     scheduled: Airflow, news: tuple[str, list[bytes]]
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_repaired_interval_names_the_later_ones_that_it_makes_outdated(shop: S
     correct(shop, before=parse_moment(FIRST))
     done = shop.sextant("run", "shop", "--at", FIRST, "--select", "+features")
     told = [
-        f"1 interval ran on events that were validated anew since: {LAST}",
+        f"1 interval ran on events that have changed since: {LAST}",
         f"  Make anew what is outdated: sextant backfill shop --from {FIRST} --to {LAST}",
     ]
     assert "".join(f"    {line}\n" for line in told) in done.stderr

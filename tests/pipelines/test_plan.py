@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.graph import Step
-from pipelines.intervals import Interval
+from pipelines.intervals import Interval, text
 from pipelines.lake import Lake
 from pipelines.plan import Planner
 from pipelines.state import RunHistory, StageRun, fingerprint
@@ -66,7 +66,7 @@ class World:
                 status=status,
                 fingerprint=mark,
                 started_at=datetime.now(UTC),
-                seconds=1.0,
+                seconds=0.0,
                 peak_memory_mb=1.0,
                 rows_in=0,
                 rows_out=len(step.writes),
@@ -75,7 +75,12 @@ class World:
                 spec_hash="s",
                 commit="c",
                 digest=rows if is_audit else "",
-                detail={"dimensions": ["i"], "mapping": "m"} if is_audit else {},
+                covers_start=interval.start if is_audit else None,
+                detail=(
+                    {"dimensions": ["i"], "mapping": "m", "events": {text(interval.end): rows}}
+                    if is_audit
+                    else {}
+                ),
             )
         )
 
@@ -142,6 +147,27 @@ def test_a_corrected_interval_makes_later_ones_stale_and_no_earlier_one(finished
         finished.succeed(step, FIRST)
     finished.succeed(VALIDATE, SECOND, rows="second corrected")
     assert finished.plan(FIRST) == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "outdated"), [("first", []), ("other", [SECOND.end])], ids=["the same", "others"]
+)
+def test_an_older_interval_validated_later_outdates_others_only_if_its_rows_differ(
+    world: World, rows: str, outdated: list[datetime]
+) -> None:
+    for step in CHAIN:
+        world.succeed(step, SECOND, rows="second")
+    whole = next(run for run in world.history.runs if run.stage == "validate")
+    events = {text(FIRST.end): "first", text(SECOND.end): "second"}
+    world.history.record(
+        replace(whole, covers_start=None, detail={**whole.detail, "events": events})
+    )
+    for step in (FEATURES, CANDIDATES):
+        world.succeed(step, SECOND)
+    for step in (INGEST, VALIDATE):
+        world.succeed(step, FIRST, rows=rows)
+    assert world.history.outdated({"user_features"}) == outdated
+    assert bool(world.plan(SECOND)) == bool(outdated)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pyspark.sql import functions as F
 
-from transforms.digest import rows_digest
+from transforms.digest import digests_by, rows_digest
 
 SCHEMA = "id string, name string, n bigint, tags array<string>, shares map<string, double>"
 ROWS = [
@@ -47,3 +48,11 @@ def test_the_same_rows(digest, same):
 )
 def test_other_rows(digest, other):
     assert digest(*other) != digest(*ROWS)
+
+
+def test_the_rows_of_each_key(spark, digest):
+    frame = spark.createDataFrame([*ROWS, ("b", "z", 3, None, None)], SCHEMA)
+    assert digests_by(frame, F.col("id")) == {
+        "a": digest(ROWS[0]),
+        "b": digest(ROWS[1], ("b", "z", 3, None, None)),
+    }
