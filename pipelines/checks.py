@@ -86,16 +86,20 @@ def sessions_fit_the_history(spec: Pipeline) -> Iterator[Finding]:
 
 
 @needs("gate", "evaluation")
-def gate_metric_is_measured(spec: Pipeline) -> Iterator[Finding]:
-    """The gate decides by a metric that the evaluation computes."""
-    name, at, cut = spec.gate.metric.partition("@")
-    if at and int(cut) not in spec.evaluation.k:
-        cuts = ", ".join(str(k) for k in spec.evaluation.k)
-        yield Finding(
-            ("gate", "metric"),
-            f"`{spec.gate.metric}` is not measured: evaluation.k is [{cuts}]",
-            f"Add {cut} to evaluation.k, or write {name}@{spec.evaluation.k[0]}.",
-        )
+def gate_metrics_are_measured(spec: Pipeline) -> Iterator[Finding]:
+    """The gate decides by metrics that the evaluation computes."""
+    gate = spec.gate
+    named = [("metric", gate.metric)]
+    named += [(side, one) for side in ("floors", "ceilings") for one in getattr(gate, side)]
+    for option, metric in named:
+        name, at, cut = metric.partition("@")
+        if at and int(cut) not in spec.evaluation.k:
+            cuts = ", ".join(str(k) for k in spec.evaluation.k)
+            yield Finding(
+                ("gate", option),
+                f"`{metric}` is not measured: evaluation.k is [{cuts}]",
+                f"Add {cut} to evaluation.k, or write {name}@{spec.evaluation.k[0]}.",
+            )
 
 
 @needs("evaluation")

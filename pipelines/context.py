@@ -127,6 +127,7 @@ class StageContext:
     engines: Engines
     fingerprint: str
     progress: Callable[[str], None]
+    inputs: Mapping[str, str] = field(default_factory=dict)
     tables_in: dict[str, int] = field(default_factory=dict)
     tables_out: dict[str, int] = field(default_factory=dict)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pipelines.built import holds
@@ -25,6 +25,7 @@ class Decision:
         fingerprint: Hash of all its result depends on; empty when that is not known yet, because
             a step before it must run first.
         is_due: False when the step that decides on it found nothing that asks for it.
+        inputs: Digests of what it reads, which the fingerprint was made from.
     """
 
     step: Step
@@ -32,6 +33,7 @@ class Decision:
     reason: str
     fingerprint: str
     is_due: bool = True
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 class Planner:
@@ -44,6 +46,7 @@ class Planner:
         source_digest: What the sources' files look like now.
         champions: Name → version of the models that serve now; asked late, since it needs the
             registry.
+        registered: Whether the registry has a version of a model; asked as late.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Planner:
         *,
         source_digest: Callable[[], str],
         champions: Callable[[], Mapping[str, str]],
+        registered: Callable[[str, str], bool],
     ) -> None:
         self._lake = lake
         self._history = history
         self._interval = interval
         self._source_digest = source_digest
         self._champions = champions
+        self._registered = registered
 
     def plan(self, steps: Sequence[Step]) -> list[Decision]:
         """One decision a step. A step behind one that will run is taken to run too."""
@@ -92,7 +97,12 @@ class Planner:
             if step.name not in verdict.detail["due"]:
                 reason = f"not due: {verdict.detail['not_due'][step.name]}"
                 return Decision(step, False, reason, "", is_due=False)
-        now = fingerprint(step, self._interval, self.inputs(step))
+        inputs = self.inputs(step)
+        now = fingerprint(step, self._interval, inputs)
+        return replace(self._compare(step, now), inputs=inputs)
+
+    def _compare(self, step: Step, now: str) -> Decision:
+        """Whether a step's last success still stands, by its fingerprint and what it wrote."""
         done = self._history.last_success(step.name, self._interval)
         last = self._history.last(step.name, self._interval)
         if last is None:
@@ -105,6 +115,11 @@ class Planner:
         gone = [table for table in step.writes if self._lake.version(table) is None]
         if gone:
             return Decision(step, True, f"table `{gone[0]}` is gone", now)
+        if step.kind == "train" and not self._registered(
+            str(step.options["model"]), done.detail["version"]
+        ):
+            reason = f"its version {done.detail['version']} is gone from the registry"
+            return Decision(step, True, reason, now)
         window = done.detail.get("window")
         if window is None and done.rows_out and self._is_empty(step):
             return Decision(step, True, "its rows are older than what is kept", now)

@@ -30,7 +30,7 @@ from pipelines.locks import Claim, hold, lease_seconds
 from pipelines.memory import PeakMemory
 from pipelines.plan import Decision, Planner
 from pipelines.project import Project, commit
-from pipelines.stages.train import champions
+from pipelines.stages.train import champions, is_registered
 from pipelines.state import RunHistory, StageRun
 
 # No library reports home, and no model file may run code (see the notes on security in docs).
@@ -133,6 +133,7 @@ class Runner:
             interval,
             source_digest=self._project.source_digest,
             champions=lambda: champions(self._project, interval.end),
+            registered=lambda model, version: is_registered(self._project, model, version),
         )
 
     def run(self, steps: Sequence[Step], interval: Interval) -> Outcome:
@@ -267,6 +268,7 @@ class Runner:
             self.engines,
             decision.fingerprint,
             lambda line: self._progress(f"    {line}"),
+            decision.inputs,
         )
         resume = self._project.command("run", interval)
         started_at, start = datetime.now(UTC), time.monotonic()

@@ -34,6 +34,12 @@ DEFAULT_MODELS = ("popularity", "item_knn", "transformer", "gnn")
 METRICS = ("ndcg", "recall", "precision", "hit_rate")
 """Metrics of the top of one user's list, written with its length, such as `ndcg@10`."""
 
+LIST_MEASURES = ("coverage", "gini", "mean_popularity", "novelty", "category_diversity")
+"""What else is measured of lists, written the same way."""
+
+COSTS = ("size_mb", "score_ms")
+"""What a model costs to serve: megabytes on disk, milliseconds to score a user."""
+
 CONTRACT_TABLES = (
     "events",
     "items",
@@ -273,10 +279,19 @@ class Evaluation(Record):
 
 
 def _check_metric(value: str) -> str:
+    return _known_metric(value, METRICS, ("mrr",))
+
+
+def _check_measure(value: str) -> str:
+    return _known_metric(value, (*METRICS, *LIST_MEASURES), ("mrr", *COSTS))
+
+
+def _known_metric(value: str, of_lists: tuple[str, ...], plain: tuple[str, ...]) -> str:
     name, _, cut = value.partition("@")
-    if value != "mrr" and (name not in METRICS or re.fullmatch(r"[1-9]\d*", cut) is None):
-        hint = closest(name, [*METRICS, "mrr"])
-        listed = f"Write `mrr`, or {', '.join(METRICS)} with a list's length, such as ndcg@10."
+    if value not in plain and (name not in of_lists or re.fullmatch(r"[1-9]\d*", cut) is None):
+        hint = closest(name, [*of_lists, *plain])
+        alone = ", ".join(f"`{one}`" for one in plain)
+        listed = f"Write {alone}, or {', '.join(of_lists)} with a list's length, such as ndcg@10."
         raise RefusedError(f"unknown metric `{value}`", f"{hint} {listed}".strip())
     return value
 
@@ -284,10 +299,30 @@ def _check_metric(value: str) -> str:
 class Gate(Record):
     """What a model must show to become champion."""
 
+    mode: Literal["auto", "manual", "off"] = Field(
+        "auto",
+        description="`auto`: a better model becomes champion; `manual`: a learnt one waits for a "
+        "person who sets the alias; `off`: whatever was trained becomes champion.",
+    )
     metric: Annotated[str, AfterValidator(_check_metric)] = Field(
         "ndcg@10", description="The metric that decides."
     )
     min_lift: float = Field(0.0, ge=0, description="Least relative improvement, 0.01 for 1 %.")
+    floors: dict[Annotated[str, AfterValidator(_check_measure)], float] = Field(
+        {}, description="Metric, `size_mb` or `score_ms` to the least value of a champion."
+    )
+    ceilings: dict[Annotated[str, AfterValidator(_check_measure)], float] = Field(
+        {},
+        description="Metric, `size_mb` (megabytes on disk) or `score_ms` (milliseconds a user) to "
+        "the greatest value of a champion.",
+    )
+    groups: dict[Literal["new", "light", "heavy"], Share] = Field(
+        {}, description="Users to the greatest relative loss they may have, 0.1 for 10 %."
+    )
+    on_drift: Literal["ignore", "reject"] = Field(
+        "ignore",
+        description="Whether a model is rejected while the data of the interval before drifted.",
+    )
     confidence: Level = Field(0.95, description="Confidence that it is better at all.")
     bootstrap: Count = Field(2000, description="Resamples of the users.")
 
@@ -318,6 +353,11 @@ class Maintenance(Record):
         "7d",
         validate_default=True,
         description="How long a table's earlier versions can still be read.",
+    )
+    model_versions: Count = Field(
+        28,
+        description="Versions of each model that are kept, the newest ones; those that an alias or "
+        "a served list names are kept as well.",
     )
 
 

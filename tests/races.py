@@ -48,7 +48,7 @@ uri, artifacts, number, count = sys.argv[1:]
 models = Registry(uri, artifacts)
 mine = models.get("shop.popularity", str(int(number) + 1))
 for turn in range(int(count)):
-    mine = models.promote(mine, forced=True)
+    mine = models.promote(mine)
 """
 
 
@@ -60,7 +60,7 @@ both = models.versions("shop.popularity")
 print("promoting", flush=True)
 while True:
     for version in both:
-        models.promote(version, forced=True)
+        models.promote(version)
 """
 
 
@@ -86,9 +86,11 @@ def two_versions(folder: Path) -> Registry:
     """A registry with two versions of a model, to promote in turn."""
     import numpy as np
 
+    from training.gate import Verdict
     from training.models.files import write_model
     from training.registry import Registry
 
+    better = Verdict(True, "Promoted: better.", "nothing", 1.0, 0.0, 0.0, 0.0, 0.0, 2)
     models = Registry(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}", folder / "artifacts")
     write_model(
         folder / "model",
@@ -99,7 +101,7 @@ def two_versions(folder: Path) -> Registry:
     )
     tags = dict.fromkeys(("run_id", "spec_hash", "commit", "seed"), "x") | {"tables": "{}"}
     for number in range(2):
-        models.register(
+        version = models.register(
             "shop.popularity",
             folder / "model",
             tags=tags | {"interval_end": "2026-03-13T00:00Z"},
@@ -107,6 +109,7 @@ def two_versions(folder: Path) -> Registry:
             metrics={},
             fingerprint=str(number),
         )
+        models.record_verdict(version, better)
     return models
 
 
@@ -154,7 +157,7 @@ def promotions_killed(folder: Path, kills: int, seed: int) -> list[str]:
     """
     models = two_versions(folder)
     one, two = models.versions("shop.popularity")
-    models.promote(one, forced=True)
+    models.promote(one)
     chance = random.Random(seed)
     faults = []
     for kill in range(1, kills + 1):
@@ -173,7 +176,7 @@ def promotions_killed(folder: Path, kills: int, seed: int) -> list[str]:
             faults.append(f"kill {kill}: the champion is {champion and champion.status}")
             continue
         other = two if champion.version == one.version else one
-        models.promote(other, forced=True)
+        models.promote(other)
         found = [models.champion("shop.popularity"), models.previous("shop.popularity")]
         if [version and (version.version, version.status) for version in found] != [
             (other.version, "promoted"),

@@ -9,16 +9,31 @@ and what it counts goes stale: yesterday's popular items are no better for havin
 first learnt model is also held against it, so it must be of the same interval. It is therefore
 always refreshed, and its numbers are recorded without deciding anything.
 
+A winner must also keep within what the spec bounds: floors and ceilings of measured numbers, and
+what groups of users may lose.
+
 Shape suffix: U users of the test set.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from training.bootstrap import paired_bootstrap
+
+
+@dataclass(frozen=True)
+class Check:
+    """A bound that a challenger was held to."""
+
+    name: str
+    passed: bool
+    words: str
+    """The number, its limit, and which side of it is wrong."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,36 @@ class Verdict:
     """Lower end of the interval of the mean paired difference, in the metric's unit."""
     high: float
     users: int
+    checks: tuple[Check, ...] = ()
+    """What else it had to keep within."""
+
+    def tags(self) -> dict[str, str]:
+        """The verdict as tags of a version."""
+        numbers = asdict(self)
+        del numbers["checks"]
+        promote, reason, reference = (
+            numbers.pop(key) for key in ("promote", "reason", "reference")
+        )
+        return {
+            "gate_verdict": "promote" if promote else "reject",
+            "gate_reason": reason,
+            "gate_reference": reference,
+            **{f"gate_{key}": f"{value:.10g}" for key, value in numbers.items()},
+            **{f"gate_check_{_key(check.name)}": check.words for check in self.checks},
+        }
+
+    def held_to(self, checks: Sequence[Check]) -> Verdict:
+        """The verdict after further checks: a winner that fails one of them is rejected."""
+        failed = [check.words for check in checks if not check.passed]
+        if not self.promote or not failed:
+            return replace(self, checks=tuple(checks))
+        _, _, numbers = self.reason.partition(": ")
+        return replace(
+            self,
+            promote=False,
+            reason=f"Rejected, {' and '.join(failed)}: {numbers}",
+            checks=tuple(checks),
+        )
 
 
 def decide(
@@ -148,6 +193,97 @@ def refresh_baseline(
         high=difference,
         users=users,
     )
+
+
+def bounds(
+    values: Mapping[str, float], floors: Mapping[str, float], ceilings: Mapping[str, float]
+) -> list[Check]:
+    """Holds numbers of a challenger to floors and ceilings, both of which still pass.
+
+    Args:
+        values: What was measured, by name.
+        floors: Least values.
+        ceilings: Greatest values.
+
+    Returns:
+        A check for each limit; what was not measured fails it.
+    """
+    found = []
+    for side, limits in (("below its floor", floors), ("above its ceiling", ceilings)):
+        for name, limit in limits.items():
+            value = values.get(name)
+            if value is None:
+                words = f"{name} was not measured and has a limit of {limit:g}"
+                found.append(Check(name, passed=False, words=words))
+                continue
+            passed = value >= limit if limits is floors else value <= limit
+            keeps = "keeps to" if passed else f"is {side},"
+            found.append(Check(name, passed, f"{name} {value:.4g} {keeps} {limit:g}"))
+    return found
+
+
+def group_losses(
+    challenger_U: np.ndarray,
+    reference_U: np.ndarray,
+    group_U: np.ndarray,
+    limits: Mapping[str, float],
+    *,
+    min_users: int,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> list[Check]:
+    """Holds a challenger to what each group of users may lose.
+
+    A group loses too much when its mean falls by more than its limit and the paired difference is
+    clearly below zero: a few users who happened to be served worse are no verdict.
+
+    Args:
+        challenger_U: The gate's metric of the challenger for each user.
+        reference_U: That of the reference for the same users.
+        group_U: The group of each user.
+        limits: Group to its greatest relative loss, 0.1 for 10 %.
+        min_users: A smaller group is not judged.
+        confidence: Confidence of the two-sided bootstrap interval.
+        resamples: Bootstrap samples.
+        seed: Seed of the bootstrap.
+    """
+    found = []
+    for group, limit in limits.items():
+        mine_U = group_U == group
+        users = int(mine_U.sum())
+        if users < min_users:
+            words = f"users `{group}` were not judged: {users:,}, at least {min_users} are needed"
+            found.append(Check(group, passed=True, words=words))
+            continue
+        _, _, high = paired_bootstrap(
+            challenger_U[mine_U],
+            reference_U[mine_U],
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+        )
+        challenger, reference = (
+            float(np.mean(value_U[mine_U])) for value_U in (challenger_U, reference_U)
+        )
+        change = _lift(challenger, reference)
+        # A loss that equals its limit passes, whatever the last bit of a quotient says.
+        passed = -change <= limit + 1e-9 or high >= 0.0
+        found.append(
+            Check(
+                group,
+                passed,
+                f"users `{group}` {'' if passed else 'lose too much, '}{_percent(change)} "
+                f"({challenger:.4f} against {reference:.4f} over {users:,} users; at most "
+                f"-{limit:.2%}, beyond noise)",
+            )
+        )
+    return found
+
+
+def _key(name: str) -> str:
+    """A name that MLflow takes as part of a tag."""
+    return re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_"))
 
 
 def _lift(challenger: float, reference: float) -> float:

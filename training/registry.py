@@ -10,6 +10,7 @@ MLflow keeps runs, files, versions and aliases; this module adds the rules that 
 - Aliases have no compare-and-set in MLflow: whoever writes last wins. Promotion therefore holds an
   OS lock and reads the champion again before and after. On several machines without a common disk
   only the second reading protects.
+- A champion that a person chose stays until that person lets go; see `training.registry_moves`.
 
 Aliases: `champion` is served, `previous` is what a rollback returns to, `challenger` is the newest
 version registered.
@@ -17,25 +18,21 @@ version registered.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import math
-import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.registry_files import local_folder, private_folder, verify
+from training.registry_client import RegistryClient
+from training.registry_files import local_folder, remove_local, verify
+from training.registry_moves import HOLD, NOBODY, PROMOTING, SETTLED, Move, move
 from training.registry_store import (
     RegistryUnreachable,
-    configure,
-    connect,
+    ensure_model,
+    experiment_of,
+    metrics_of,
+    model_lock,
     reachable,
-    sqlite_file,
 )
 from training.registry_version import (
     TRANSITIONS,
@@ -54,7 +51,7 @@ __all__ = ["Registry", "RegistryError", "RegistryUnreachable", "Version"]
 _ARTIFACT = "model"
 
 
-class Registry:
+class Registry(RegistryClient):
     """Versions of models in one MLflow store.
 
     Args:
@@ -66,10 +63,8 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str, artifact_root: str | Path) -> None:
-        configure()
-        self.tracking_uri = tracking_uri
+        super().__init__(tracking_uri)
         self._artifact_root = str(artifact_root)
-        self._connected: Any = None
 
     def register(
         self,
@@ -103,11 +98,11 @@ class Registry:
         check_tags(name, tags)
         manifest = verify(folder, None)
         tags |= {"manifest_sha256": manifest, "status": "training"}
-        with reachable(self.tracking_uri), self._lock(name):
+        with reachable(self.tracking_uri), model_lock(self.tracking_uri, name):
             existing = self._find(name, fingerprint)
             if existing is None:
                 run, source = self._upload(name, folder, tags, params, metrics)
-                self._ensure_model(name)
+                ensure_model(self._client, name)
                 # Tags come with the version, so that a kill leaves no version without them.
                 made = self._client.create_model_version(name, source, run_id=run, tags=tags)
                 existing = version_of(made)
@@ -123,8 +118,9 @@ class Registry:
         """The version that serves an interval: the champion, or the one of its time.
 
         For an interval that ends before the champion's own data, that is the newest version fitted
-        on data before the interval's end that the gate let through, whether or not it ever served:
-        so intervals that run late or again get what they would have got in their turn.
+        on data before the interval's end that the gate let through or a person chose, whether or
+        not it ever served: so intervals that run late or again get what they would have got in
+        their turn.
         """
         champion = self.champion(name)
         if champion is None or champion.interval_end <= end:
@@ -132,7 +128,8 @@ class Registry:
         passed = [
             version
             for version in self.versions(name)
-            if version.interval_end <= end and version.tags.get("gate_verdict") == "promote"
+            if version.interval_end <= end
+            and (version.tags.get("gate_passed") == "true" or "decided_by" in version.tags)
         ]
         return max(
             passed, key=lambda version: (version.interval_end, int(version.version)), default=None
@@ -183,98 +180,170 @@ class Registry:
     def log_metrics(self, version: Version, metrics: Mapping[str, float]) -> None:
         """Adds metrics to the version's MLflow run; finite ones only, others are left out."""
         with reachable(self.tracking_uri):
-            self._client.log_batch(version.mlflow_run, metrics=_metrics(metrics))
+            self._client.log_batch(version.mlflow_run, metrics=metrics_of(metrics))
 
     def describe(self, version: Version, card: str) -> None:
         """Makes a Markdown text the version's description."""
         with reachable(self.tracking_uri):
             self._client.update_model_version(version.name, version.version, card)
 
+    def prune(self, name: str, keep: int, spare: Collection[str] = ()) -> list[str]:
+        """Deletes old versions with their runs and their files on this machine.
+
+        Args:
+            name: The registered model.
+            keep: How many of the newest versions stay.
+            spare: Further versions that stay; those that have an alias do so anyway.
+
+        Returns:
+            The deleted versions.
+        """
+        with reachable(self.tracking_uri), model_lock(self.tracking_uri, name):
+            aliased = (self.champion(name), self.previous(name), self.challenger(name))
+            stay = {*spare, *(version.version for version in aliased if version is not None)}
+            old = [one for one in self.versions(name)[keep:] if one.version not in stay]
+            for version in old:
+                # The version last, so that a kill leaves nothing that is never deleted.
+                self._client.delete_run(version.mlflow_run)
+                remove_local(version.source)
+                self._client.delete_model_version(name, version.version)
+        return [version.version for version in old]
+
     def record_verdict(
-        self, version: Version, verdict: Verdict, *, test_set: str | None = None
+        self,
+        version: Version,
+        verdict: Verdict,
+        *,
+        passed: bool = True,
+        test_set: str | None = None,
     ) -> Version:
         """Writes the gate's decision to the version and moves it to validated or rejected.
+
+        A version that is or was champion keeps its state.
 
         Args:
             version: The version that was judged.
             verdict: The decision with its numbers.
+            passed: Whether the gate itself may promote what it finds better.
             test_set: Name of the frozen test set that both models were judged on.
 
         Returns:
-            The version as it is now. A version that is promoted already keeps its state.
-
-        Raises:
-            RegistryError: The version is promoted or archived and the verdict rejects it.
+            The version as it is now.
         """
-        numbers = asdict(verdict)
-        promote, reason, reference = (
-            numbers.pop(key) for key in ("promote", "reason", "reference")
-        )
-        tags = {
-            "gate_verdict": "promote" if promote else "reject",
-            "gate_reason": reason,
-            "gate_reference": reference,
-            **{f"gate_{key}": f"{value:.10g}" for key, value in numbers.items()},
-        }
+        tags = verdict.tags() | {"gate_passed": str(verdict.promote and passed).lower()}
         if test_set is not None:
             tags["gate_test_set"] = test_set
         version = self.get(version.name, version.version)
-        if version.status != "promoted" or not promote:
+        if version.status not in {"promoted", "archived"}:
             version = self._move(version, "validated")
-            if not promote:
+            if not verdict.promote:
                 version = self._move(version, "rejected")
         self._tag(version, tags)
         return self.get(version.name, version.version)
 
-    def promote(self, version: Version, *, forced: bool = False) -> Version:
-        """Makes a version the champion; the old one becomes `previous`.
+    def promote(self, version: Version) -> Version:
+        """Makes a version the champion in the gate's name; the old one becomes `previous`.
 
-        The champion moves forward only: not to a version fitted on older data, and only to one
-        that the gate let through. A person may force both, to roll back for example.
+        The champion moves forward only: not to a version fitted on older data, only to one that was
+        validated, and not away from one that a person chose.
 
         Args:
             version: The version to promote.
-            forced: Whether a person asked for it.
 
         Returns:
-            The champion.
+            The champion. Its move is recorded by `unsettled` and `settle`.
 
         Raises:
-            RegistryError: The version is older, was not validated, or another promotion came
-                between.
+            RegistryError: The version is older, was not validated, a person decides on this model,
+                or another promotion came between.
             ModelFileError: Its files are not what was registered; the champion stays.
         """
         name = version.name
-        with reachable(self.tracking_uri), self._lock(name):
+        with reachable(self.tracking_uri), model_lock(self.tracking_uri, name):
             version = self.get(name, version.version)
             old = self.champion(name)
             if old is None or old.version != version.version:
-                self._check_promotion(version, old, forced=forced)
+                self._check_promotion(version, old)
                 self.fetch(version)
                 if old is not None:
-                    self._retire(self.previous(name), keep=(old, version))
-                    self._client.set_registered_model_alias(name, "previous", old.version)
+                    self._follow(old, version)
                 self._require_champion(name, old)
-                # The state first: a kill in between is then mended by promoting again.
-                self._tag(version, {"status": "promoted"} | ({"forced": "true"} if forced else {}))
+                # The notes first: a kill in between is then mended by promoting again.
+                settled = NOBODY if old is None else old.version
+                self._note(name, {SETTLED: settled, PROMOTING: version.version})
+                self._tag(version, {"status": "promoted"})
                 self._client.set_registered_model_alias(name, "champion", version.version)
             self._require_champion(name, version)
             return self.get(name, version.version)
 
-    def _check_promotion(self, version: Version, old: Version | None, *, forced: bool) -> None:
-        if forced:
-            return
+    def held(self, name: str) -> str | None:
+        """The version a person chose, or `none`; None while the gate decides.
+
+        Whoever deletes the tag `hold` of the registered model lets the gate decide again.
+        """
+        return self._notes(name).get(HOLD)
+
+    def unsettled(self, name: str) -> Move | None:
+        """A move of the champion that nobody recorded yet."""
+        champion = self.champion(name)
+        return move(name, champion and champion.version, self._notes(name))
+
+    def settle(self, made: Move) -> None:
+        """Draws the consequences of a move, and remembers that they are drawn.
+
+        A person's choice holds the model: the version before becomes `previous`, and the gate
+        leaves the champion alone. The promotions of the gate have that behind them.
+
+        Does nothing when the champion has moved again; the next `unsettled` tells of both.
+        """
+        with reachable(self.tracking_uri), model_lock(self.tracking_uri, made.name):
+            if self.unsettled(made.name) != made:
+                return
+            if made.by_person:
+                self._accept(made)
+            self._note(made.name, {SETTLED: made.after or NOBODY, PROMOTING: None})
+
+    def _accept(self, made: Move) -> None:
+        """Does what follows from a person's choice."""
+        champion = self.champion(made.name)
+        before = self._numbered(made.name, made.before) if made.before else None
+        if champion is not None:
+            if before is not None:
+                self._follow(before, champion)
+            tags = {
+                "status": "promoted",
+                # MLflow does not say who it was; what people write there themselves stays.
+                "decided_by": champion.tags.get("decided_by", "a person"),
+                "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            self._tag(champion, tags)
+        self._note(made.name, {HOLD: made.after or NOBODY})
+
+    def _follow(self, old: Version, new: Version) -> None:
+        """Makes the old champion `previous`."""
+        self._retire(self.previous(old.name), keep=(old, new))
+        self._client.set_registered_model_alias(old.name, "previous", old.version)
+
+    def _check_promotion(self, version: Version, old: Version | None) -> None:
         where = f"{version.name} version {version.version}"
+        by_hand = "move the alias `champion` by hand in MLflow"
         if version.status not in {"validated", "promoted"}:
             raise RegistryError(
                 f"{where} is {version.status}, and only a validated version is promoted. Let the "
-                "gate judge it first, or force it by hand."
+                f"gate judge it first, or {by_hand}."
             )
         if old is not None and version.interval_end < old.interval_end:
             raise RegistryError(
                 f"{where} was fitted on data before {version.tags['interval_end']}, the champion "
                 f"(version {old.version}) on data before {old.tags['interval_end']}. The champion "
-                "moves forward only; force it by hand to go back."
+                f"moves forward only; to go back, {by_hand}."
+            )
+        made = self.unsettled(version.name)
+        if self.held(version.name) is not None or (made is not None and made.by_person):
+            raise RegistryError(
+                f"A person decides which version of {version.name} serves; {where} stays what it "
+                f"is. To choose it, {by_hand}; to let the gate decide again, delete the tag "
+                f"`{HOLD}` of the model."
             )
 
     def _require_champion(self, name: str, expected: Version | None) -> None:
@@ -303,50 +372,6 @@ class Registry:
         self._tag(version, {"status": status})
         return self.get(version.name, version.version)
 
-    def _tag(self, version: Version, tags: Mapping[str, str]) -> None:
-        with reachable(self.tracking_uri):
-            for key, value in tags.items():
-                self._client.set_model_version_tag(version.name, version.version, key, value)
-
-    @property
-    def _client(self) -> Any:
-        if self._connected is None:
-            self._connected = connect(self.tracking_uri)
-        return self._connected
-
-    @property
-    def _is_new(self) -> bool:
-        """A file store that nobody wrote to yet: reading must not create it."""
-        file = sqlite_file(self.tracking_uri)
-        return file is not None and not file.exists()
-
-    def _aliased(self, name: str, alias: str) -> Version | None:
-        return self._one(lambda client: client.get_model_version_by_alias(name, alias))
-
-    def _numbered(self, name: str, version: str) -> Version | None:
-        return self._one(lambda client: client.get_model_version(name, version))
-
-    def _one(self, ask: Callable[[Any], Any]) -> Version | None:
-        if self._is_new:
-            return None
-        with reachable(self.tracking_uri):
-            from mlflow.exceptions import MlflowException
-
-            try:
-                return version_of(ask(self._client))
-            except MlflowException as error:
-                # What MLflow answers for an unknown model, alias and number.
-                if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                    return None
-                raise
-
-    def _search(self, query: str) -> list[Version]:
-        if self._is_new:
-            return []
-        with reachable(self.tracking_uri):
-            found = [version_of(one) for one in self._client.search_model_versions(query)]
-        return sorted(found, key=lambda one: int(one.version), reverse=True)
-
     def _find(self, name: str, fingerprint: str) -> Version | None:
         found = self._search(f"name = '{name}' and tags.fingerprint = '{fingerprint}'")
         return found[-1] if found else None
@@ -363,7 +388,7 @@ class Registry:
         from mlflow.entities import Param
 
         client = self._client
-        experiment = self._experiment(name)
+        experiment = experiment_of(client, name, self.tracking_uri, self._artifact_root)
         # A run with this fingerprint but without version was cut off before the version was made.
         query = f"tags.fingerprint = '{tags['fingerprint']}'"
         for orphan in client.search_runs([experiment], filter_string=query):
@@ -372,56 +397,9 @@ class Registry:
         run = client.create_run(experiment, tags=dict(tags), run_name=label).info
         client.log_batch(
             run.run_id,
-            metrics=_metrics(metrics),
+            metrics=metrics_of(metrics),
             params=[Param(key, str(value)) for key, value in params.items()],
         )
         client.log_artifacts(run.run_id, str(folder), _ARTIFACT)
         client.set_terminated(run.run_id)
         return run.run_id, f"{run.artifact_uri}/{_ARTIFACT}"
-
-    def _experiment(self, name: str) -> str:
-        """The experiment of a model; its runs are the model's fits."""
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = None
-        if "://" in self._artifact_root:
-            location = f"{self._artifact_root.rstrip('/')}/{name}"
-        elif not self.tracking_uri.startswith("http"):  # a server says itself where files lie
-            location = (Path(self._artifact_root).absolute() / name).as_uri()
-        return str(self._client.create_experiment(name, artifact_location=location))
-
-    def _ensure_model(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        """Holds this model's OS lock; the kernel lets go when the holder dies."""
-        file = sqlite_file(self.tracking_uri)
-        if file is None:
-            store = hashlib.sha256(self.tracking_uri.encode()).hexdigest()[:16]
-            path = private_folder() / f"{store}.{name}.lock"
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            path = file.parent / f".{file.name}.{name}.lock"
-        with path.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
-
-def _metrics(values: Mapping[str, float]) -> list[Any]:
-    """MLflow's form of the finite ones; it allows no `@` in the name of a metric."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [
-        Metric(re.sub(r"[^\w\-. /:]", "_", name.replace("@", "_at_")), float(value), now, 0)
-        for name, value in values.items()
-        if math.isfinite(value)
-    ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from training.models.files import MANIFEST, ModelFileError
 
@@ -78,6 +81,13 @@ def local_folder(source: str, manifest: str, tracking_uri: str) -> Path:
                 if not target.exists():
                     raise
     return target
+
+
+def remove_local(source: str) -> None:
+    """Removes a version's files where they lie on this machine; others are their server's."""
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        shutil.rmtree(url2pathname(parts.path), ignore_errors=True)
 
 
 def private_folder() -> Path:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
+import math
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from training.registry_files import private_folder
 
 _SETTINGS = {
     "DO_NOT_TRACK": "true",
@@ -86,6 +91,57 @@ def sqlite_file(tracking_uri: str) -> Path | None:
     """The file of an SQLite store; None for a server."""
     prefix = "sqlite:///"
     return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
+
+
+def experiment_of(client: Any, name: str, tracking_uri: str, artifact_root: str) -> str:
+    """The id of a model's experiment, whose runs are the model's fits; made when absent."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = None
+    if "://" in artifact_root:
+        location = f"{artifact_root.rstrip('/')}/{name}"
+    elif not tracking_uri.startswith("http"):  # a server says itself where files lie
+        location = (Path(artifact_root).absolute() / name).as_uri()
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def ensure_model(client: Any, name: str) -> None:
+    """Makes a registered model unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def metrics_of(values: Mapping[str, float]) -> list[Any]:
+    """MLflow's form of the finite ones; it allows no `@` in the name of a metric."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(re.sub(r"[^\w\-. /:]", "_", name.replace("@", "_at_")), float(value), now, 0)
+        for name, value in values.items()
+        if math.isfinite(value)
+    ]
+
+
+@contextmanager
+def model_lock(tracking_uri: str, name: str) -> Iterator[None]:
+    """Holds a model's OS lock; the kernel lets go when the holder dies."""
+    file = sqlite_file(tracking_uri)
+    if file is None:
+        store = hashlib.sha256(tracking_uri.encode()).hexdigest()[:16]
+        path = private_folder() / f"{store}.{name}.lock"
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        path = file.parent / f".{file.name}.{name}.lock"
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
+from pipelines.digests import digest
 from pipelines.errors import StageError
 from pipelines.graph import EVERYBODY
 from pipelines.sections import BASELINE
 from pipelines.stages import network
-from pipelines.stages.evaluate import champion_of
+from pipelines.stages.decisions import note_moves
 from pipelines.stages.media import with_new_items
 from pipelines.stages.snapshot import micros
-from pipelines.stages.train import registry
+from pipelines.stages.train import champions, registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +41,7 @@ def run(context: StageContext) -> StageResult:
     )
 
     options = context.project.pipeline.candidates
+    note_moves(context, registry(context.project))
     models, versions = _champions(context)
     popular = models.pop(BASELINE)
     weights = {name: _weight(context.project, name) for name in models}
@@ -71,7 +73,7 @@ def run(context: StageContext) -> StageResult:
     )
     stamp = {"run_id": context.run_id, "interval_end": context.interval.end}
     context.write_interval(
-        "staged_candidates", _stamped(lists, {**stamp, "created_at": datetime.now(UTC)})
+        "staged_candidates", _stamped(lists, {**stamp, "created_at": _made_at(context)})
     )
     alike = SIMILAR_ITEMS.empty_table()
     version = versions[BASELINE]
@@ -101,23 +103,36 @@ def run(context: StageContext) -> StageResult:
 
 
 def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
-    """The champions that the spec blends, and the baseline; and the version of each."""
+    """The champions that the spec blends, and the baseline; and the version of each.
+
+    Raises:
+        StageError: They are others than those that the run was planned with, or there is no
+            baseline.
+    """
     from training.models import load_model
 
     found = registry(context.project)
-    models: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    for name in blended(context.project):
-        champion = champion_of(context, found, name)
-        if champion is not None:
-            models[name] = with_new_items(context, load_model(found.fetch(champion)))
-            versions[name] = champion.version
-    if BASELINE not in models:
+    serving = champions(context.project, context.interval.end)
+    if digest(serving) != context.inputs["champions"]:
+        raise StageError(
+            "A champion was moved since this stage was planned. What was published before stays "
+            "served; the next attempt takes the champions as they are then.",
+            next_command=context.project.command("run", context.interval),
+        )
+    versions = {name: serving[name] for name in blended(context.project) if name in serving}
+    if BASELINE not in versions:
         raise StageError(
             f"{context.project.registered_name(BASELINE)} has no champion, and it serves users "
             "without a history.\n  Set the alias `champion` on one of its versions in MLflow."
         )
-    return models, versions
+    models = {
+        name: found.get(context.project.registered_name(name), version)
+        for name, version in versions.items()
+    }
+    return {
+        name: with_new_items(context, load_model(found.fetch(model)))
+        for name, model in models.items()
+    }, versions
 
 
 def blended(project: Project) -> list[str]:
@@ -204,6 +219,17 @@ def _histories(
         user_E.filter(met_E).to_numpy(), item_E.filter(met_E).to_numpy(), len(users)
     )
     return histories, seen
+
+
+def _made_at(context: StageContext) -> datetime:
+    """When these very lists were first made, so that a rollback restores them to the byte."""
+    times = (
+        run.started_at
+        for run in context.history.runs
+        if (run.stage, run.fingerprint, run.status)
+        == (context.step.name, context.fingerprint, "succeeded")
+    )
+    return next(times, datetime.now(UTC))
 
 
 def _stamped(rows: pa.Table, values: dict[str, Any]) -> pa.Table:

@@ -20,15 +20,8 @@ def run(context: StageContext) -> StageResult:
     """
     rules = context.project.pipeline.retrain
     events = context.lake.count("events", before={"timestamp": context.interval.end})
-    # Drift that blocked its interval counts as well: more than any other it asks for training.
-    verdicts = [
-        (run.interval_end, run.started_at, run.detail["verdict"])
-        for run in context.history.runs
-        if run.stage == "drift"
-        and run.interval_end < context.interval.end
-        and "verdict" in run.detail
-    ]
-    drift = max(verdicts, key=lambda found: found[:2])[2] if verdicts else None
+    judged = drift_before(context)
+    drift = None if judged is None else judged.detail["verdict"]
     due: dict[str, str] = {}
     not_due: dict[str, str] = {}
     for model in context.project.models:
@@ -52,6 +45,21 @@ def run(context: StageContext) -> StageResult:
         rows_in=events,
         detail={"due": due, "not_due": not_due, "events": events},
     )
+
+
+def drift_before(context: StageContext) -> StageRun | None:
+    """The newest attempt of an earlier interval that came to a verdict on drift.
+
+    Drift that blocked its interval counts as well: more than any other it asks for training.
+    """
+    verdicts = [
+        run
+        for run in context.history.runs
+        if run.stage == "drift"
+        and run.interval_end < context.interval.end
+        and "verdict" in run.detail
+    ]
+    return max(verdicts, key=lambda run: (run.interval_end, run.started_at), default=None)
 
 
 def why(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +62,17 @@ def run(context: StageContext) -> StageResult:
     reactions = ReactionSet.build(snapshot)
     per_user: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []
+    costs: dict[str, dict[str, float]] = {}
     for name, version, role in versions:
-        model = with_new_items(context, load_model(models.fetch(version)))
+        folder = models.fetch(version)
+        model = with_new_items(context, load_model(folder))
+        began = time.perf_counter()
         evaluation = evaluate(model, test_set)
+        costs[f"{version.name} {version.version}"] = {
+            "score_ms": (time.perf_counter() - began) * 1000 / len(test_set),
+            "size_mb": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            / 1e6,
+        }
         per_user.append(_per_user(context, name, version, role, evaluation))
         rows = summarise(
             evaluation,
@@ -91,7 +100,7 @@ def run(context: StageContext) -> StageResult:
             row.metric: row.value for row in rows if row.group == "all" and row.value is not None
         }
         if role == CHALLENGER:
-            models.log_metrics(version, overall)
+            models.log_metrics(version, overall | costs[f"{version.name} {version.version}"])
             models.describe(version, _card(context, name, version, rows))
         context.progress(
             f"{name:<12} version {version.version:<3} {role:<10} "
@@ -103,7 +112,7 @@ def run(context: StageContext) -> StageResult:
         f"{len(per_user)} models, {len(test_set):,} users, test set {test_set.digest[:12]}",
         rows_in=len(test_set),
         rows_out=len(metrics),
-        detail={"test_set": test_set.digest, "users": len(test_set)},
+        detail={"test_set": test_set.digest, "users": len(test_set), "costs": costs},
     )
 
 
@@ -121,11 +130,25 @@ def judged(context: StageContext, models: Registry) -> list[tuple[str, Version, 
 
 
 def challenger_of(context: StageContext, models: Registry, name: str) -> Version | None:
-    """The version that this interval's training registered; None when it failed or was not due."""
+    """The version that this interval's training registered; None when it failed or was not due.
+
+    Raises:
+        StageError: Somebody deleted it since.
+    """
+    from training.registry import RegistryError
+
     trained = context.history.last(f"train_{name}", context.interval)
     if trained is None or trained.status != "succeeded":
         return None
-    return models.get(context.project.registered_name(name), trained.detail["version"])
+    registered = context.project.registered_name(name)
+    try:
+        return models.get(registered, trained.detail["version"])
+    except RegistryError as error:
+        raise StageError(
+            f"{registered} version {trained.detail['version']}, which was trained for the interval "
+            f"that ends at {context.interval.end_text}, is gone. {error}",
+            next_command=context.project.command("stage", context.interval, f"train_{name}"),
+        ) from error
 
 
 def champion_of(context: StageContext, models: Registry, name: str) -> Version | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
+from pipelines.intervals import text
 from pipelines.sections import BASELINE
+from pipelines.stages.decide import drift_before
+from pipelines.stages.decisions import note_moves
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of, champion_of
 from pipelines.stages.train import registry
 
@@ -13,20 +18,28 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from training.gate import Verdict
-    from training.registry import Registry
+    from training.gate import Check, Verdict
+    from training.registry import Registry, Version
+
+_MIN_USERS = 20
+"""Smaller groups of users are neither shown nor judged."""
 
 
 def run(context: StageContext) -> StageResult:
-    """Record a verdict on each challenger; move the aliases of those that won."""
+    """Record a verdict on each challenger; move the aliases of those that won.
+
+    A champion that a person chose stays: the verdict is recorded and moves nothing.
+    """
     models = registry(context.project)
+    note_moves(context, models)
     evaluations = context.arrow("evaluations", interval_end=context.interval.end)
     evaluated = context.history.last_success("evaluate", context.interval)
     assert evaluated is not None
     verdicts = {
-        name: _judge(context, models, name, evaluations, evaluated.detail["test_set"])
+        name: _judge(context, models, name, evaluations, evaluated.detail)
         for name in context.project.models
     }
+    note_moves(context, models)
     for name, verdict in verdicts.items():
         context.progress(f"{name:<12} {verdict['reason']}")
     promoted = [name for name, verdict in verdicts.items() if verdict["outcome"] == "promoted"]
@@ -38,7 +51,11 @@ def run(context: StageContext) -> StageResult:
 
 
 def _judge(
-    context: StageContext, models: Registry, name: str, evaluations: pa.Table, test_set: str
+    context: StageContext,
+    models: Registry,
+    name: str,
+    evaluations: pa.Table,
+    evaluated: Mapping[str, Any],
 ) -> dict[str, Any]:
     options = context.project.pipeline.gate
     challenger = challenger_of(context, models, name)
@@ -55,12 +72,32 @@ def _judge(
         return {
             "outcome": "promoted" if serves else "kept back",
             "version": champion.version,
-            "reason": champion.tags.get("gate_reason", "Made champion by a person."),
+            "reason": _why_champion(champion),
         }
-    verdict = _compare(context, name, evaluations)
-    models.record_verdict(challenger, verdict, test_set=test_set)
+    verdict = _verdict(context, name, challenger, evaluations, evaluated["costs"])
+    held = models.held(challenger.name)
+    waits = options.mode == "manual" and name != BASELINE
+    models.record_verdict(
+        challenger,
+        verdict,
+        passed=held is None and not waits,
+        test_set=evaluated["test_set"],
+    )
     outcome, reason = "rejected", verdict.reason
-    if verdict.promote and serving is not None and serving.interval_end > context.interval.end:
+    if verdict.promote and held is not None:
+        outcome = "kept back"
+        chosen = f"chose version {held}" if held != "none" else "took the champion away"
+        reason = (
+            f"Kept back: a person {chosen}; delete the tag `hold` of {challenger.name} in MLflow "
+            f"to let the gate decide again. {reason}"
+        )
+    elif verdict.promote and waits:
+        outcome = "waits"
+        reason = (
+            f"Waits for a person: to choose it, set the alias `champion` of {challenger.name} on "
+            f"version {challenger.version} in MLflow. {reason}"
+        )
+    elif verdict.promote and serving is not None and serving.interval_end > context.interval.end:
         outcome = "kept back"
         reason = (
             f"Kept back: version {serving.version}, which serves now, is of a later interval. "
@@ -78,6 +115,69 @@ def _judge(
         "reference": verdict.reference_mean,
         "low": verdict.low,
         "high": verdict.high,
+    }
+
+
+def _why_champion(champion: Version) -> str:
+    if "decided_by" in champion.tags:
+        return f"Chosen by {champion.tags['decided_by']}, seen {champion.tags['decided_at']}."
+    return champion.tags["gate_reason"]
+
+
+def _verdict(
+    context: StageContext,
+    name: str,
+    challenger: Version,
+    evaluations: pa.Table,
+    costs: Mapping[str, Mapping[str, float]],
+) -> Verdict:
+    """The verdict after all that the spec asks for."""
+    options = context.project.pipeline.gate
+    verdict = _compare(context, name, evaluations)
+    if name == BASELINE:
+        return verdict
+    if options.mode == "off":
+        _, _, numbers = verdict.reason.partition(": ")
+        return replace(verdict, promote=True, reason=f"Promoted, the gate is off: {numbers}")
+    measured = _measured(context, name) | dict(costs[f"{challenger.name} {challenger.version}"])
+    return verdict.held_to(_checks(context, name, evaluations, measured))
+
+
+def _checks(
+    context: StageContext, name: str, evaluations: pa.Table, measured: dict[str, float]
+) -> list[Check]:
+    from training.gate import Check, bounds, group_losses
+
+    options = context.project.pipeline.gate
+    found = bounds(measured, options.floors, options.ceilings)
+    reference_U, version = _metric(evaluations, name, CHAMPION, options.metric)
+    if version is not None:
+        found += group_losses(
+            _metric(evaluations, name, CHALLENGER, options.metric)[0],
+            reference_U,
+            _metric(evaluations, name, CHALLENGER, "group")[0],
+            {str(group): loss for group, loss in options.groups.items()},
+            min_users=_MIN_USERS,
+            confidence=options.confidence,
+            resamples=options.bootstrap,
+            seed=context.step.options["seed"],
+        )
+    judged = drift_before(context)
+    if options.on_drift == "reject" and judged is not None:
+        drifted = judged.detail["verdict"]["data_drifted"]
+        words = f"the data of the interval that ends at {text(judged.interval_end)} "
+        found.append(Check("drift", not drifted, words + ("drifted" if drifted else "were steady")))
+    return found
+
+
+def _measured(context: StageContext, name: str) -> dict[str, float]:
+    """What was measured of the challenger's lists over all users."""
+    rows = context.arrow("metrics", interval_end=context.interval.end).to_pylist()
+    return {
+        row["metric"]: row["value"]
+        for row in rows
+        if (row["model_name"], row["role"], row["group"]) == (name, CHALLENGER, "all")
+        and row["value"] is not None
     }
 
 

@@ -7,15 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pipelines.context import StageContext, StageResult
 from pipelines.intervals import interval_containing
 from pipelines.sections import Maintenance
+from pipelines.stages.publish import served_interval
+from pipelines.stages.train import registry
 
-_LOGS = ("runs", "metrics")
+_LOGS = ("runs", "metrics", "decisions")
 """Tables that no single step writes."""
 
 _VACUUM_EVERY = timedelta(days=1)
 
 
 def run(context: StageContext) -> StageResult:
-    """Merge small files, drop intervals that are no longer kept, and remove unreferenced files.
+    """Merge small files, and drop intervals, models and files that are no longer kept.
 
     What is dropped are the rows of tables that each interval writes anew; a run for an interval
     makes them again. Events, what was set aside and the run record stay.
@@ -33,11 +35,35 @@ def run(context: StageContext) -> StageResult:
         merged += lake.compact(table, options.files)
         if vacuum:
             removed += lake.vacuum(table, options.versions)
+    pruned = _prune(context, options.model_versions)
     return StageResult(
         f"{merged:,} small files merged, {dropped:,} old rows dropped, "
-        f"{removed:,} unreferenced files removed",
-        detail={"merged": merged, "dropped": dropped, "removed": removed, "vacuumed": vacuum},
+        f"{removed:,} unreferenced files and {len(pruned):,} old models removed",
+        detail={
+            "merged": merged,
+            "dropped": dropped,
+            "removed": removed,
+            "vacuumed": vacuum,
+            "pruned": pruned,
+        },
     )
+
+
+def _prune(context: StageContext, keep: int) -> list[str]:
+    """Delete old versions of models, but none whose lists are served."""
+    served = served_interval(context)
+    named: dict[str, str] = {}
+    for run in context.history.runs:
+        if (run.stage, run.status, run.interval_end) == ("candidates", "succeeded", served):
+            named = run.detail["versions"]
+    models = registry(context.project)
+    return [
+        f"{name} {version}"
+        for name in context.project.models
+        for version in models.prune(
+            context.project.registered_name(name), keep, [named[name]] if name in named else []
+        )
+    ]
 
 
 def _tables(context: StageContext) -> list[str]:

@@ -43,7 +43,7 @@ def run(context: StageContext) -> StageResult:
             f"contract. What was published before stays served.\n{render_findings(findings)}"
         )
     rows = lists["candidates"]
-    served = _served_interval(context)
+    served = served_interval(context)
     if served is not None and served > context.interval.end:
         return StageResult(
             f"kept in staging, from the champions as of {context.interval.end_text}: the lists of "
@@ -60,7 +60,7 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _served_interval(context: StageContext) -> datetime | None:
+def served_interval(context: StageContext) -> datetime | None:
     """The interval whose candidates are served now."""
     if context.lake.version("candidates") is None:
         return None

@@ -140,6 +140,13 @@ def champions(project: Project, end: datetime) -> dict[str, str]:
     return {name: version.version for name, version in found.items() if version is not None}
 
 
+def is_registered(project: Project, model: str, version: str) -> bool:
+    """Whether the registry has a version of a model."""
+    return any(
+        one.version == version for one in registry(project).versions(project.registered_name(model))
+    )
+
+
 def work_folder(context: StageContext) -> Path:
     """Scratch of one fit; outlives a killed attempt, so that the next one resumes from it."""
     folder = (

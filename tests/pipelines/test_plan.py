@@ -35,6 +35,7 @@ class World:
         self.history = RunHistory(self.lake)
         self.source = "file 1"
         self.champions: Mapping[str, str] = {"gnn": "1"}
+        self.registered = True
 
     def planner(self, interval: Interval) -> Planner:
         return Planner(
@@ -43,6 +44,7 @@ class World:
             interval,
             source_digest=lambda: self.source,
             champions=lambda: self.champions,
+            registered=lambda model, version: self.registered and (model, version) == ("gnn", "3"),
         )
 
     def succeed(self, step: Step, interval: Interval, *, rows: str = "rows") -> None:
@@ -211,7 +213,12 @@ def test_coverage_counts_one_mapping_alone(finished: World) -> None:
 
 
 DECIDE = Step("decide", "decide", "training", "", needs=("validate",))
-TRAIN = Step("train_gnn", "train", "training", "", needs=("validate",), condition="decide")
+TRAIN = Step(
+    *("train_gnn", "train", "training", ""),
+    needs=("validate",),
+    condition="decide",
+    options={"model": "gnn"},
+)
 EVALUATE = Step(
     *("evaluate", "evaluate", "training", ""),
     needs=("validate",),
@@ -243,6 +250,18 @@ def test_a_step_that_is_not_due_is_passed_over(world: World, decided: Callable[.
     decided(due=True)
     found = world.planner(FIRST).decide(TRAIN)
     assert (found.runs, found.is_due, found.reason) == (True, True, "it has not run yet")
+
+
+def test_a_version_that_is_gone_is_trained_again(
+    world: World, decided: Callable[..., None]
+) -> None:
+    decided(due=True)
+    world.succeed(TRAIN, FIRST)
+    world.history.record(replace(world.history.runs[-1], detail={"version": "3"}))
+    assert not world.planner(FIRST).decide(TRAIN).runs
+    world.registered = False
+    found = world.planner(FIRST).decide(TRAIN)
+    assert (found.runs, found.reason) == (True, "its version 3 is gone from the registry")
 
 
 def test_what_can_do_without_a_step_runs_when_it_failed_and_again_when_it_succeeded(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.gate import Verdict, decide, refresh_baseline
+from training.gate import Check, Verdict, bounds, decide, group_losses, refresh_baseline
 
 SETTINGS = {
     "reference_name": "champion version 3",
@@ -146,3 +146,111 @@ def test_the_baseline_is_always_refreshed() -> None:
         -0.1,
     )
     assert refresh_baseline(np.array([]), None, reference_name="nothing").promote
+
+
+@pytest.mark.parametrize(
+    ("lift", "promote"),
+    [(0.0099, False), (0.01, True), (0.0101, True)],
+    ids=["below", "at", "above"],
+)
+def test_a_lift_of_exactly_what_is_asked_for_is_enough(lift: float, promote: bool) -> None:
+    reference_U = np.full(40, 100.0)
+    settings = SETTINGS | {"min_lift": 0.01}
+    assert decide(reference_U * (1 + lift), reference_U, **settings).promote == promote
+
+
+@pytest.mark.parametrize(
+    ("value", "floor", "ceiling"),
+    [
+        (
+            0.2999,
+            Check("x", False, "x 0.2999 is below its floor, 0.3"),
+            Check("x", True, "x 0.2999 keeps to 0.3"),
+        ),
+        (
+            0.3,
+            Check("x", True, "x 0.3 keeps to 0.3"),
+            Check("x", True, "x 0.3 keeps to 0.3"),
+        ),
+        (
+            0.3001,
+            Check("x", True, "x 0.3001 keeps to 0.3"),
+            Check("x", False, "x 0.3001 is above its ceiling, 0.3"),
+        ),
+        (
+            None,
+            Check("x", False, "x was not measured and has a limit of 0.3"),
+            Check("x", False, "x was not measured and has a limit of 0.3"),
+        ),
+    ],
+    ids=["below", "at", "above", "missing"],
+)
+def test_floors_and_ceilings(value: float | None, floor: Check, ceiling: Check) -> None:
+    values = {} if value is None else {"x": value}
+    assert bounds(values, {"x": 0.3}, {}) == [floor]
+    assert bounds(values, {}, {"x": 0.3}) == [ceiling]
+
+
+@pytest.mark.parametrize(
+    ("users", "challenger", "words"),
+    [
+        (19, 0.0, "users `new` were not judged: 19, at least 20 are needed"),
+        (20, 0.9, "users `new` -10.00% (0.9000 against 1.0000 over 20 users; at most -10.00%, "
+         "beyond noise)"),
+        (20, 0.8999, "users `new` lose too much, -10.01% (0.8999 against 1.0000 over 20 users; at "
+         "most -10.00%, beyond noise)"),
+        (20, 1.1, "users `new` +10.00% (1.1000 against 1.0000 over 20 users; at most -10.00%, "
+         "beyond noise)"),
+    ],
+    ids=["too few", "at the limit", "above it", "a gain"],
+)  # fmt: skip
+def test_what_a_group_may_lose(users: int, challenger: float, words: str) -> None:
+    group_U = np.repeat(["new", "heavy"], [users, 50])
+    reference_U = np.ones(len(group_U))
+    challenger_U = np.where(group_U == "new", challenger, 2.0)
+    (check,) = losses(challenger_U, reference_U, group_U)
+    assert check == Check("new", "too much" not in words, words)
+
+
+def test_a_loss_within_the_noise_is_none() -> None:
+    rng = np.random.default_rng(1)
+    group_U = np.full(40, "new")
+    reference_U = rng.random(40)
+    challenger_U = rng.permutation(reference_U) - 0.06
+    (check,) = losses(challenger_U, reference_U, group_U)
+    assert check.passed
+    assert challenger_U.mean() < 0.9 * reference_U.mean()
+
+
+def losses(challenger_U: np.ndarray, reference_U: np.ndarray, group_U: np.ndarray) -> list[Check]:
+    """The checks of one group that may lose a tenth."""
+    options = {"min_users": 20, "confidence": 0.95, "resamples": 500, "seed": 1}
+    return group_losses(challenger_U, reference_U, group_U, {"new": 0.1}, **options)
+
+
+def test_a_winner_that_fails_a_check_is_rejected_with_its_words() -> None:
+    winner = decide(np.full(40, 0.5), np.full(40, 0.4), **SETTINGS)
+    checks = [
+        Check("ndcg@10", True, "ndcg@10 0.5 keeps to 0.1"),
+        Check("gini@10", False, "gini@10 0.95 is above its ceiling, 0.9"),
+        Check("new", False, "users `new` lose too much"),
+    ]
+    held = winner.held_to(checks)
+    assert (held.promote, held.reason) == (
+        False,
+        "Rejected, gini@10 0.95 is above its ceiling, 0.9 and users `new` lose too much: 0.5000 "
+        "against 0.4000 of champion version 3 (+25.00%); the difference lies between +0.1000 and "
+        "+0.1000 with 95% confidence over 40 users.",
+    )
+    assert (
+        held.tags().items()
+        >= {
+            "gate_verdict": "reject",
+            "gate_check_ndcg_at_10": "ndcg@10 0.5 keeps to 0.1",
+            "gate_check_gini_at_10": "gini@10 0.95 is above its ceiling, 0.9",
+            "gate_check_new": "users `new` lose too much",
+        }.items()
+    )
+    loser = decide(np.full(40, 0.3), np.full(40, 0.4), **SETTINGS)
+    assert loser.held_to(checks).reason == loser.reason
+    assert winner.held_to(checks[:1]).promote

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -88,11 +86,11 @@ def test_a_kill_between_upload_and_version_leaves_one_version(
     class Killed(BaseException):
         pass
 
-    def die(_name: str) -> None:
+    def die(*_: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(registry, "_ensure_model", die)
+        patch.setattr("training.registry.ensure_model", die)
         _register(registry, "killed", folder)
     assert registry.versions("killed") == []
     version = _register(registry, "killed", folder)
@@ -146,6 +144,7 @@ def test_verdicts_are_kept_with_their_numbers(registry: Registry, folder: Path) 
         "gate_low": "0.05",
         "gate_high": "0.15",
         "gate_users": "900",
+        "gate_passed": "false",
         "gate_test_set": "sha256:1",
     }
     assert registry.record_verdict(version, WORSE).status == "rejected"
@@ -169,46 +168,31 @@ def test_promotion_moves_champion_and_previous(registry: Registry, folder: Path)
     ]
 
 
-def test_a_person_can_go_back(registry: Registry, folder: Path) -> None:
+def test_the_champion_moves_forward_only(registry: Registry, folder: Path) -> None:
     for number in (1, 2):
         _champion(registry, "back", folder, number)
     with pytest.raises(RegistryError) as caught:
         registry.promote(registry.previous("back"))
     assert str(caught.value) == (
         "back version 1 was fitted on data before 2026-01-01T00:00:00Z, the champion (version 2) "
-        "on data before 2026-01-02T00:00:00Z. The champion moves forward only; force it by hand "
-        "to go back."
+        "on data before 2026-01-02T00:00:00Z. The champion moves forward only; to go back, move "
+        "the alias `champion` by hand in MLflow."
     )
-    back = registry.promote(registry.previous("back"), forced=True)
-    assert (back.version, back.tags["forced"]) == ("1", "true")
-    assert registry.champion("back") == back
-    assert registry.previous("back").version == "2"
-    assert {one.status for one in registry.versions("back")} == {"promoted"}
 
 
 def test_states_change_in_order_only(registry: Registry, folder: Path) -> None:
     new = _register(registry, "states", folder, 9)
     oldest, _, newest = (_champion(registry, "states", folder, number) for number in (1, 2, 3))
-    refused: list[tuple[Callable[[], Any], str]] = [
-        (
-            lambda: registry.promote(new),
-            "states version 1 is training, and only a validated version is promoted. Let the gate "
-            "judge it first, or force it by hand.",
-        ),
-        (
-            lambda: registry.record_verdict(newest, WORSE),
-            "states version 4 is promoted and cannot become validated; next can be archived.",
-        ),
-        (
-            lambda: registry.record_verdict(oldest, BETTER),
-            "states version 2 is archived and cannot become validated; next can be nothing.",
-        ),
-    ]
-    for call, message in refused:
-        with pytest.raises(RegistryError) as caught:
-            call()
-        assert str(caught.value) == message
-    assert registry.champion("states") == newest
+    with pytest.raises(RegistryError) as caught:
+        registry.promote(new)
+    assert str(caught.value) == (
+        "states version 1 is training, and only a validated version is promoted. Let the gate "
+        "judge it first, or move the alias `champion` by hand in MLflow."
+    )
+    # What is or was champion keeps its state, whatever a later verdict says.
+    assert registry.record_verdict(newest, WORSE).status == "promoted"
+    assert registry.record_verdict(oldest, BETTER).status == "archived"
+    assert registry.champion("states").version == newest.version
     rejected = registry.record_verdict(new, WORSE)
     assert registry.record_verdict(rejected, BETTER).status == "validated"
 
