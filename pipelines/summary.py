@@ -14,6 +14,7 @@ from pipelines.lake import Lake
 from pipelines.project import Project
 from pipelines.repairs import counted, outdated_lines, readers, waiting_lines
 from pipelines.runner import Outcome, Runner
+from pipelines.stages.decisions import THE_GATE
 from pipelines.stages.window import LATE
 from pipelines.state import RunHistory, StageRun
 
@@ -227,6 +228,7 @@ def report(project: Project) -> dict[str, Any]:
     by_interval: dict[datetime, dict[str, StageRun]] = {}
     for run in history.runs:
         by_interval.setdefault(run.interval_end, {})[run.stage] = run
+    moves = _moves(lake)
     intervals = []
     for end, stages in sorted(by_interval.items()):
         interval = Interval(next(iter(stages.values())).interval_start, end)
@@ -241,6 +243,7 @@ def report(project: Project) -> dict[str, Any]:
                 "late": _detail(stages.get("validate"), "taken") or {},
                 "models": _models(lake, interval) if "evaluate" in stages else [],
                 "gate": _detail(gate, "verdicts") or {},
+                "champions": [row for row in moves if row["interval_end"] == interval.end_text],
                 "drift": _detail(drift, "verdict"),
                 "out_of_network": _detail(stages.get("candidates"), "out_of_network_share"),
                 "stages": {
@@ -264,6 +267,15 @@ def report(project: Project) -> dict[str, Any]:
         "repairs": [*waiting_lines(project, waiting), *outdated_lines(project, outdated)],
         "next": [project.command("run", None)],
     }
+
+
+def _moves(lake: Lake) -> list[dict[str, Any]]:
+    """How the champions moved, oldest first."""
+    if lake.version("decisions") is None:
+        return []
+    rows = lake.arrow("decisions").sort_by("decided_at").to_pylist()
+    times = ("decided_at", "interval_end")
+    return [{**row, **{name: text(row[name]) for name in times}} for row in rows]
 
 
 def _waiting(lake: Lake) -> dict[str, int]:
@@ -297,6 +309,12 @@ def report_text(found: Mapping[str, Any]) -> str:
             lines.append(models_table(entry["models"]))
         lines += [
             f"  gate: {model:<12} {verdict['reason']}" for model, verdict in entry["gate"].items()
+        ]
+        lines += [
+            f"  champion: {row['model']} version {row['from_version'] or 'none'} -> "
+            f"{row['to_version'] or 'none'} by {row['decided_by']}, seen {row['decided_at']}"
+            for row in entry["champions"]
+            if row["decided_by"] != THE_GATE
         ]
         if entry["drift"]:
             lines.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
@@ -223,13 +223,13 @@ def _histories(
 
 def _made_at(context: StageContext) -> datetime:
     """When these very lists were first made, so that a rollback restores them to the byte."""
-    times = (
-        run.started_at
+    mine = [
+        run
         for run in context.history.runs
-        if (run.stage, run.fingerprint, run.status)
-        == (context.step.name, context.fingerprint, "succeeded")
-    )
-    return next(times, datetime.now(UTC))
+        if (run.stage, run.fingerprint) == (context.step.name, context.fingerprint)
+    ]
+    made = [run.started_at for run in mine if run.status == "succeeded"]
+    return made[0] if made else mine[-1].started_at
 
 
 def _stamped(rows: pa.Table, values: dict[str, Any]) -> pa.Table:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from training.registry_moves import Move
 
 
+THE_GATE = "the gate"
+"""Who decided, where no person did."""
+
+
 def note_moves(context: StageContext, models: Registry) -> None:
     """Record the moves that nobody recorded yet, and do what follows from them.
 
@@ -47,15 +51,17 @@ def _is_last(context: StageContext, made: Move) -> bool:
 
 
 def _row(context: StageContext, models: Registry, made: Move) -> dict[str, Any]:
-    reason = "moved in MLflow"
-    if not made.by_person and made.after is not None:
-        reason = models.get(made.name, made.after).tags["gate_reason"]
+    tags = {} if made.after is None else models.get(made.name, made.after).tags
+    if made.by_person:
+        who, reason = tags.get("decided_by", "a person"), "The alias was moved in MLflow."
+    else:
+        who, reason = THE_GATE, tags["gate_reason"]
     return {
         "decided_at": datetime.now(UTC),
         "model": made.name,
         "from_version": made.before,
         "to_version": made.after,
-        "decided_by": "a person" if made.by_person else "the gate",
+        "decided_by": who,
         "reason": reason,
         "run_id": context.run_id,
         "interval_end": context.interval.end,

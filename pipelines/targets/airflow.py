@@ -100,6 +100,8 @@ def candidates_dag_of(project: Project) -> Any:
         schedule=[moved],
         start_date=_FIRST,
         max_active_runs=1,
+        # It waits for a person; a person who moves a champion should not have to find it first.
+        is_paused_upon_creation=False,
         default_args={
             "retries": project.pipeline.schedule.retries,
             "retry_delay": project.pipeline.schedule.retry_after,

@@ -17,9 +17,11 @@ from airflow_world import (
     EVERY,
     Airflow,
     airflow,
+    click_champion,
     disturb,
     kill_the_ray_worker,
     log_in,
+    release,
     run_sextant,
     served,
     told,
@@ -347,8 +349,9 @@ def test_a_dry_run_changes_nothing(scheduled: Airflow, live: datetime) -> None:
     assert state(scheduled.shop) == before
 
 
-def test_a_champion_moved_by_hand_is_served_within_two_minutes(
-    scheduled: Airflow, live: datetime
+@pytest.mark.browser
+def test_a_person_promotes_by_clicking_and_goes_back(
+    page: Page, scheduled: Airflow, local: Shop, live: datetime
 ) -> None:
     store = MlflowClient(tracking_uri=scheduled.pages["mlflow"])
     champion = store.get_model_version_by_alias("shop.item_knn", "champion").version
@@ -357,14 +360,20 @@ def test_a_champion_moved_by_hand_is_served_within_two_minutes(
         for v in store.search_model_versions("name = 'shop.item_knn'")
         if v.version != champion
     )
+    before = rows_hash(scheduled.shop, "candidates")
     assert served(scheduled.shop) == {champion}
-    scheduled.pause(False, "shop_candidates")
     for version in (chosen, champion):
-        store.set_registered_model_alias("shop.item_knn", "champion", version)
+        click_champion(page, scheduled, version)
         began = time.monotonic()
         scheduled.until(lambda version=version: served(scheduled.shop) == {version})
         assert time.monotonic() - began < 120
-    scheduled.pause(True, "shop_candidates")
+        MlflowClient(local.project().tracking_uri).set_registered_model_alias(
+            "shop.item_knn", "champion", version
+        )
+        local.sextant("run", "shop", "--at", text(live))
+    assert rows_hash(scheduled.shop, "candidates") == before
+    release(page, scheduled)
+    MlflowClient(local.project().tracking_uri).delete_registered_model_tag("shop.item_knn", "hold")
 
 
 def test_a_training_goes_on_whose_ray_worker_is_killed(

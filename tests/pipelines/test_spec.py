@@ -159,7 +159,10 @@ def test_defaults_are_these():
             "valid": "1d", "test": "1d", "k": [5, 10, 20, 50], "bootstrap": 1000,
             "confidence": 0.95, "light_below": 20, "new_below": 5,
         },
-        "gate": {"metric": "ndcg@10", "min_lift": 0.0, "confidence": 0.95, "bootstrap": 2000},
+        "gate": {
+            "mode": "auto", "metric": "ndcg@10", "min_lift": 0.0, "floors": {}, "ceilings": {},
+            "groups": {}, "on_drift": "ignore", "confidence": 0.95, "bootstrap": 2000,
+        },
         "drift": {
             "psi": 0.2, "share": 0.5, "quality_drop": 0.05, "sample": 20000,
             "on_drift": "warn", "columns": [],
@@ -167,7 +170,9 @@ def test_defaults_are_these():
         "candidates": {
             "k": 50, "blend": None, "active_within": "30d", "similar_items": 20, "batch": 1024,
         },
-        "maintenance": {"intervals": 120, "files": 16, "versions": "7d"},
+        "maintenance": {
+            "intervals": 120, "files": 16, "versions": "7d", "model_versions": 28,
+        },
         "environment": {
             "lake": "lake", "reports": "reports",
             "mlflow": {
