@@ -278,6 +278,11 @@ class Evaluation(Record):
     new_below: Count = Field(5, description="Users with fewer positives are `new`.")
 
 
+def _off(value: object) -> object:
+    # YAML 1.1 reads a bare `off` as false.
+    return "off" if value is False else value
+
+
 def _check_metric(value: str) -> str:
     return _known_metric(value, METRICS, ("mrr",))
 
@@ -299,7 +304,7 @@ def _known_metric(value: str, of_lists: tuple[str, ...], plain: tuple[str, ...])
 class Gate(Record):
     """What a model must show to become champion."""
 
-    mode: Literal["auto", "manual", "off"] = Field(
+    mode: Annotated[Literal["auto", "manual", "off"], BeforeValidator(_off)] = Field(
         "auto",
         description="`auto`: a better model becomes champion; `manual`: a learnt one waits for a "
         "person who sets the alias; `off`: whatever was trained becomes champion.",

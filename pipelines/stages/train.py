@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,17 +136,30 @@ def registry(project: Project) -> Registry:
 def champions(project: Project, end: datetime) -> dict[str, str]:
     """Model → version that serves the interval that ends at a moment, for those that have one."""
     models = registry(project)
-    found = {
-        name: models.champion_as_of(project.registered_name(name), end) for name in project.models
-    }
+    with _answering(project):
+        found = {
+            name: models.champion_as_of(project.registered_name(name), end)
+            for name in project.models
+        }
     return {name: version.version for name, version in found.items() if version is not None}
 
 
 def is_registered(project: Project, model: str, version: str) -> bool:
     """Whether the registry has a version of a model."""
-    return any(
-        one.version == version for one in registry(project).versions(project.registered_name(model))
-    )
+    with _answering(project):
+        found = registry(project).versions(project.registered_name(model))
+    return any(one.version == version for one in found)
+
+
+@contextmanager
+def _answering(project: Project) -> Iterator[None]:
+    """Turns a registry that does not answer into an error with its next command."""
+    from training.registry import RegistryUnreachable
+
+    try:
+        yield
+    except RegistryUnreachable as error:
+        raise StageError(str(error), next_command=project.command("run", None)) from error
 
 
 def work_folder(context: StageContext) -> Path:

@@ -48,6 +48,11 @@ def aliased(shop: Shop, alias: str) -> str:
     return str(store(shop).get_model_version_by_alias(MODEL, alias).version)
 
 
+def registered(shop: Shop) -> set[str]:
+    found = store(shop).search_model_versions(f"name = '{MODEL}'")
+    return {str(one.version) for one in found}
+
+
 def lists(shop: Shop) -> list[dict[str, Any]]:
     """All that is served, to the last column."""
     rows = DeltaTable(shop.lake / "candidates").to_pyarrow_table().to_pylist()
@@ -159,15 +164,13 @@ def test_a_challenger_that_is_deleted_is_trained_again(shop: Shop) -> None:
     store(shop).delete_model_version(MODEL, "2")
     done = shop.sextant("stage", "shop", "evaluate", "--at", SECOND, check=False)
     assert done.returncode == 1
-    assert done.stderr == (
+    assert done.stderr.endswith(
         f"{MODEL} version 2, which was trained for the interval that ends at {SECOND}, is gone. "
         f"{MODEL} has no version 2. There are: 1 (promoted).\n\n"
         f"Next: sextant stage shop train_item_knn --at {SECOND}\n"
     )
     assert shop.run(SECOND)[0] == "train_item_knn"
-    assert {one.version for one in store(shop).search_model_versions(f"name = '{MODEL}'")} == {
-        *("1", "3")
-    }
+    assert registered(shop) == {"1", "3"}
 
 
 def test_a_champion_moved_while_its_lists_are_made_stops_them(
@@ -219,8 +222,7 @@ def test_old_models_go_and_none_that_serves(shop: Shop) -> None:
     served = rows_hash(shop, "candidates")
     for at in (SECOND, THIRD):
         shop.run(at, None, "maintenance.model_versions=1")
-    kept = {one.version for one in store(shop).search_model_versions(f"name = '{MODEL}'")}
     # The champion, and the newest, which is the challenger.
-    assert kept == {"1", "3"}
+    assert registered(shop) == {"1", "3"}
     assert rows_hash(shop, "candidates") != served
     assert versions(shop) == {"1"}
