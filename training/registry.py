@@ -19,9 +19,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import math
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.registry_files import local_folder, private_folder, verify
+from training.registry_runs import as_metrics, read_text, store_fit
 from training.registry_store import (
     RegistryUnreachable,
     configure,
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
     from training.gate import Verdict
 
 __all__ = ["Registry", "RegistryError", "RegistryUnreachable", "Version"]
-
-_ARTIFACT = "model"
 
 
 class Registry:
@@ -80,6 +76,8 @@ class Registry:
         params: Mapping[str, Any],
         metrics: Mapping[str, float],
         fingerprint: str,
+        curve: Sequence[Sequence[Any]] = (),
+        files: Mapping[str, str] | None = None,
     ) -> Version:
         """Stores a fitted model as a new version, the challenger, in state `training`.
 
@@ -91,6 +89,8 @@ class Registry:
             params: Settings of the fit.
             metrics: Numbers known at this point.
             fingerprint: Names what the model was fitted from.
+            curve: As `Model.learning_curve`; logged with the epoch as step.
+            files: Name -> text of files kept beside the model; see `file`.
 
         Returns:
             The new version, or the one that has this fingerprint already.
@@ -106,7 +106,17 @@ class Registry:
         with reachable(self.tracking_uri), self._lock(name):
             existing = self._find(name, fingerprint)
             if existing is None:
-                run, source = self._upload(name, folder, tags, params, metrics)
+                run, source = store_fit(
+                    self._client,
+                    self._experiment(name),
+                    f"{name} {tags['interval_end']}",
+                    folder,
+                    tags=tags,
+                    params=params,
+                    metrics=metrics,
+                    curve=curve,
+                    files=files or {},
+                )
                 self._ensure_model(name)
                 # Tags come with the version, so that a kill leaves no version without them.
                 made = self._client.create_model_version(name, source, run_id=run, tags=tags)
@@ -180,10 +190,20 @@ class Registry:
         verify(folder, manifest)
         return folder
 
-    def log_metrics(self, version: Version, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, version: Version, metrics: Mapping[str, float], step: int = 0) -> None:
         """Adds metrics to the version's MLflow run; finite ones only, others are left out."""
         with reachable(self.tracking_uri):
-            self._client.log_batch(version.mlflow_run, metrics=_metrics(metrics))
+            self._client.log_batch(version.mlflow_run, metrics=as_metrics(metrics, step))
+
+    def attach(self, version: Version, file: Path, folder: str) -> None:
+        """Adds a file to a folder of the version's MLflow run, in place of one of that name."""
+        with reachable(self.tracking_uri):
+            self._client.log_artifact(version.mlflow_run, str(file), folder)
+
+    def file(self, version: Version, name: str) -> str | None:
+        """A text file that was registered with a version; None when there is none."""
+        with reachable(self.tracking_uri):
+            return read_text(self._client, version.mlflow_run, name)
 
     def describe(self, version: Version, card: str) -> None:
         """Makes a Markdown text the version's description."""
@@ -351,34 +371,6 @@ class Registry:
         found = self._search(f"name = '{name}' and tags.fingerprint = '{fingerprint}'")
         return found[-1] if found else None
 
-    def _upload(
-        self,
-        name: str,
-        folder: Path,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-    ) -> tuple[str, str]:
-        """Puts everything about a fit into one MLflow run; returns its id and the files' URI."""
-        from mlflow.entities import Param
-
-        client = self._client
-        experiment = self._experiment(name)
-        # A run with this fingerprint but without version was cut off before the version was made.
-        query = f"tags.fingerprint = '{tags['fingerprint']}'"
-        for orphan in client.search_runs([experiment], filter_string=query):
-            client.delete_run(orphan.info.run_id)
-        label = f"{name} {tags['interval_end']}"
-        run = client.create_run(experiment, tags=dict(tags), run_name=label).info
-        client.log_batch(
-            run.run_id,
-            metrics=_metrics(metrics),
-            params=[Param(key, str(value)) for key, value in params.items()],
-        )
-        client.log_artifacts(run.run_id, str(folder), _ARTIFACT)
-        client.set_terminated(run.run_id)
-        return run.run_id, f"{run.artifact_uri}/{_ARTIFACT}"
-
     def _experiment(self, name: str) -> str:
         """The experiment of a model; its runs are the model's fits."""
         found = self._client.get_experiment_by_name(name)
@@ -413,15 +405,3 @@ class Registry:
         with path.open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
-
-
-def _metrics(values: Mapping[str, float]) -> list[Any]:
-    """MLflow's form of the finite ones; it allows no `@` in the name of a metric."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [
-        Metric(re.sub(r"[^\w\-. /:]", "_", name.replace("@", "_at_")), float(value), now, 0)
-        for name, value in values.items()
-        if math.isfinite(value)
-    ]

@@ -77,6 +77,7 @@ def run(context: StageContext) -> StageResult:
         params=options["config"],
         metrics=model.fit_facts,
         fingerprint=context.fingerprint,
+        curve=model.learning_curve,
     )
     shutil.rmtree(work)
     return StageResult(
