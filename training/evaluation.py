@@ -29,6 +29,9 @@ from training.topk import ItemLists, check_scores, top_k
 GROUPS = ("new", "light", "heavy")
 """Users by their positives before the test, fewest first."""
 
+LEAST_SHOWN = 20
+"""Users of the smallest group that is shown: the mean of fewer could tell of one of them."""
+
 _BY_RANK = {
     "precision": metrics.precision,
     "recall": metrics.recall,
@@ -226,6 +229,29 @@ def summarise(
     for metric, value in evaluation.of_lists.items():
         rows.append(MetricRow(metric, "all", value, None, None, len(groups_U)))
     return rows
+
+
+def shown(row: MetricRow) -> bool:
+    """Whether a row has a value, of a group large enough to be shown outside the lake."""
+    return row.value is not None and (row.group == "all" or row.users >= LEAST_SHOWN)
+
+
+def named_values(rows: Sequence[MetricRow]) -> dict[str, float]:
+    """An evaluation as flat numbers for a registry.
+
+    Returns:
+        `<metric>` is the mean over all users, `<metric>/low` and `<metric>/high` the ends of its
+        interval, `<metric>/<group>` the mean of a group. Groups that are not `shown` are absent.
+    """
+    found = {}
+    for row in filter(shown, rows):
+        if row.group != "all":
+            found[f"{row.metric}/{row.group}"] = row.value
+            continue
+        found[row.metric] = row.value
+        if row.low is not None:
+            found |= {f"{row.metric}/low": row.low, f"{row.metric}/high": row.high}
+    return found
 
 
 def _hits(lists_BK: np.ndarray, relevant: ItemLists, items: int) -> np.ndarray:

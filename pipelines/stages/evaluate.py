@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
@@ -31,7 +32,14 @@ def run(context: StageContext) -> StageResult:
     """
     import pyarrow as pa
 
-    from training.evaluation import EmptyTestSetError, MetricRow, TestSet, evaluate, summarise
+    from training.evaluation import (
+        EmptyTestSetError,
+        MetricRow,
+        TestSet,
+        evaluate,
+        named_values,
+        summarise,
+    )
     from training.models import load_model
     from training.reactions import ReactionSet, judge_reactions
 
@@ -87,15 +95,13 @@ def run(context: StageContext) -> StageResult:
             }
             for row in rows
         ]
-        overall = {
-            row.metric: row.value for row in rows if row.group == "all" and row.value is not None
-        }
+        values = named_values(rows)
+        _log(context, models, version, role, values)
         if role == CHALLENGER:
-            models.log_metrics(version, overall)
             models.describe(version, _card(context, name, version, rows))
         context.progress(
             f"{name:<12} version {version.version:<3} {role:<10} "
-            f"ndcg@10 {overall.get('ndcg@10', float('nan')):.4f}"
+            f"ndcg@10 {values.get('ndcg@10', float('nan')):.4f}"
         )
     context.write_interval("evaluations", pa.concat_tables(per_user))
     context.write_interval("metrics", pa.Table.from_pylist(metrics, schema=_metrics_schema()))
@@ -131,6 +137,22 @@ def challenger_of(context: StageContext, models: Registry, name: str) -> Version
 def champion_of(context: StageContext, models: Registry, name: str) -> Version | None:
     """The champion as of this interval."""
     return models.champion_as_of(context.project.registered_name(name), context.interval.end)
+
+
+def _log(
+    context: StageContext, models: Registry, version: Version, role: str, values: dict[str, float]
+) -> None:
+    """Log an evaluation to the version's run in MLflow.
+
+    What it was worth as a challenger keeps the plain names. What it is worth as champion, judged
+    anew with each interval, makes series of their own, `champion/<metric>`: their step is the age
+    of the version in hours, so that an interval run again adds no later point.
+    """
+    if role == CHALLENGER:
+        models.log_metrics(version, values)
+        return
+    age = (context.interval.end - version.interval_end) // timedelta(hours=1)
+    models.log_metrics(version, {f"{CHAMPION}/{key}": n for key, n in values.items()}, step=age)
 
 
 def _card(context: StageContext, name: str, version: Version, rows: list[MetricRow]) -> str:
