@@ -237,6 +237,7 @@ def report(project: Project) -> dict[str, Any]:
                 "failed": {s: r.message for s, r in stages.items() if r.status == "failed"},
                 "seconds": round(sum(r.seconds for r in stages.values()), 1),
                 "peak_memory_mb": max(r.peak_memory_mb for r in stages.values()),
+                "core_hours": sum(r.cpu_seconds or 0.0 for r in stages.values()) / 3600,
                 "rows": _detail(stages.get("validate"), "rows"),
                 "late": _detail(stages.get("validate"), "taken") or {},
                 "models": _models(lake, interval) if "evaluate" in stages else [],
@@ -247,6 +248,7 @@ def report(project: Project) -> dict[str, Any]:
                     s: {
                         "seconds": r.seconds,
                         "peak_memory_mb": r.peak_memory_mb,
+                        "cpu_seconds": r.cpu_seconds,
                         "rows_out": r.rows_out,
                         "status": r.status,
                     }
@@ -286,7 +288,8 @@ def report_text(found: Mapping[str, Any]) -> str:
     for entry in found["intervals"]:
         lines = [
             f"{found['pipeline']}, interval that ends at {entry['interval_end']}: "
-            f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB"
+            f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB, "
+            f"{entry['core_hours']:.3f} core-hours"
         ]
         lines += [
             f"  FAILED {stage}: {text.splitlines()[0]}" for stage, text in entry["failed"].items()
