@@ -210,6 +210,12 @@ class Registry:
         with reachable(self.tracking_uri):
             self._client.update_model_version(version.name, version.version, card)
 
+    def card(self, version: Version) -> str:
+        """The version's description as it stands now; empty without one."""
+        with reachable(self.tracking_uri):
+            found = self._client.get_model_version(version.name, version.version)
+        return found.description or ""
+
     def record_verdict(
         self, version: Version, verdict: Verdict, *, test_set: str | None = None
     ) -> Version:

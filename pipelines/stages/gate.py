@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
 from pipelines.sections import BASELINE
+from pipelines.stages.cards import show_verdict
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of, champion_of
 from pipelines.stages.train import registry
 
@@ -69,6 +70,7 @@ def _judge(
     elif verdict.promote:
         models.promote(challenger)
         outcome = "promoted"
+    show_verdict(models, challenger, reason)
     return {
         "outcome": outcome,
         "version": challenger.version,
