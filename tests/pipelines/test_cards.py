@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -118,6 +119,38 @@ def test_an_old_version_judged_on_the_same_data_has_its_stored_metrics(world, mo
     assert pictured == {"1"}
     world.run("evaluate", end=END)
     assert world.rows("metrics", END) == stored
+
+
+def test_every_judged_version_adds_to_the_history(world):
+    found = [
+        (row["interval_end"], row["model_version"], row["role"])
+        for end in (END, NEXT)
+        for row in world.rows("metrics", end)
+        if (row["model_name"], row["metric"], row["group"]) == ("item_knn", "ndcg@10", "all")
+    ]
+    assert found == [(END, "1", "challenger"), (NEXT, "2", "challenger"), (NEXT, "1", "champion")]
+
+
+def test_what_is_cached_can_be_lost(world, models, versions):
+    def judged() -> list[dict]:
+        return [row for row in world.rows("metrics", NEXT) if row["model_name"] == "item_knn"]
+
+    stored = judged()
+    shutil.rmtree(world.root / ".cache")
+    world.run("train_item_knn", "evaluate", end=NEXT)
+    assert judged() == stored
+    assert models.versions("tiny.item_knn") == list(versions.values())
+
+
+def test_the_store_shows_a_run(models, versions):
+    version = versions["1"]
+    assert models.champion(version.name) == version
+    run = models._client.get_run(version.mlflow_run)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"neighbours": "100", "shrinkage": "10.0", "half_life_days": "0.0"}
+    assert {"ndcg_at_10", "train_positives", "cost/seconds"} <= set(run.data.metrics)
+    files = {one.path for one in models._client.list_artifacts(version.mlflow_run)}
+    assert files == {"model", "plots", "spec.json", "data.json"}
 
 
 def test_a_card_names_the_options_of_its_fit_not_those_of_the_spec(world, models, versions):
