@@ -14,6 +14,7 @@ from pipelines.lake import Lake
 from pipelines.project import Project
 from pipelines.repairs import counted, outdated_lines, readers, waiting_lines
 from pipelines.runner import Outcome, Runner
+from pipelines.stages.shadow import summary as shadow_text
 from pipelines.stages.window import LATE
 from pipelines.state import RunHistory, StageRun
 
@@ -243,6 +244,7 @@ def report(project: Project) -> dict[str, Any]:
                 "models": _models(lake, interval) if "evaluate" in stages else [],
                 "gate": _detail(gate, "verdicts") or {},
                 "drift": _detail(drift, "verdict"),
+                "shadow": _detail(stages.get("shadow"), "shadow") or {},
                 "out_of_network": _detail(stages.get("candidates"), "out_of_network_share"),
                 "stages": {
                     s: {
@@ -300,6 +302,10 @@ def report_text(found: Mapping[str, Any]) -> str:
             lines.append(models_table(entry["models"]))
         lines += [
             f"  gate: {model:<12} {verdict['reason']}" for model, verdict in entry["gate"].items()
+        ]
+        lines += [
+            f"  shadow: {model:<10} version {other['version']}: {shadow_text(other)}"
+            for model, other in entry["shadow"].items()
         ]
         if entry["drift"]:
             lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ evaluation: {{valid: 1d, test: 2d, k: [5, 10], bootstrap: 100, light_below: 40, 
 candidates: {{k: 10, blend: {{item_knn: 1}}}}
 """
 END = datetime(2026, 2, 1, tzinfo=UTC)
+STAGES_BEFORE = ("validate", "examples", "graph_edges", "modalities", "sequences", "decide")
 _TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -46,6 +47,13 @@ class ModelWorld:
         self.root = folder
         self.seed = seed
         self.spec()
+
+    @classmethod
+    def of(cls, folder: Path, seed: int = 7) -> Self:
+        """The world that lies in a folder already."""
+        world = cls.__new__(cls)
+        world.root, world.seed = folder, seed
+        return world
 
     def spec(self, item_knn: str = "") -> None:
         """Write the spec, with options of the model `item_knn`."""
@@ -79,10 +87,14 @@ class ModelWorld:
         lake.replace_all("items", _items(), {})
         lake.replace_range("examples", _examples(self.seed, end), "timestamp", None, end, {})
         lake.replace_interval("graph_edges", _edges(end), end, {})
+        lake.replace_interval("sequences", _sequences(self.seed, end), end, {})
+        lake.replace_range("events", _examples(self.seed, end), "timestamp", None, end, {})
+        lake.replace_all("users", _users(), {})
+        lake.replace_all("follows", _follows(), {})
         due = {f"train_{model}": "new" for model in ("popularity", "item_knn")}
         details = {"validate": {"events": {}, "dimensions": {}, "mapping": ""}}
         details["decide"] = {"due": due, "not_due": {}, "events": 0}
-        for stage in ("validate", "examples", "graph_edges", "modalities", "decide"):
+        for stage in STAGES_BEFORE:
             runner.history.record(_success(stage, interval, details.get(stage, {})))
 
 
@@ -94,6 +106,8 @@ def _items() -> pa.Table:
     return pa.table(
         {
             "item_id": [f"i{code:03}" for code in range(200)],
+            "title": [f"Item {code}" for code in range(200)],
+            "author_id": [f"a{code % 10}" for code in range(200)],
             "categories": pa.array(
                 [["ab"[code % 2]] for code in range(200)], pa.list_(pa.string())
             ),
@@ -129,6 +143,45 @@ def _examples(seed: int, end: datetime) -> pa.Table:
             "rating": nothing,
             "device": pa.nulls(count, pa.string()),
             "location": pa.nulls(count, pa.string()),
+        }
+    )
+
+
+def _sequences(seed: int, end: datetime) -> pa.Table:
+    """What each did, in order of time."""
+    rows: dict[str, list[dict]] = {}
+    for row in _examples(seed, end).to_pylist():
+        rows.setdefault(row["user_id"], []).append(row)
+    return pa.table(
+        {
+            "interval_end": pa.array([end] * len(rows), _TIME),
+            "user_id": list(rows),
+            "item_ids": [[one["item_id"] for one in own] for own in rows.values()],
+            "timestamps": pa.array(
+                [[one["timestamp"] for one in own] for own in rows.values()], pa.list_(_TIME)
+            ),
+            "strengths": [[one["strength"] for one in own] for own in rows.values()],
+            "event_types": [[one["event_type"] for one in own] for own in rows.values()],
+            "watch_shares": pa.array(
+                [[None] * len(own) for own in rows.values()], pa.list_(pa.float64())
+            ),
+        }
+    )
+
+
+def _users() -> pa.Table:
+    joined = [datetime(2026, 1, 1, tzinfo=UTC)] * 90
+    return pa.table(
+        {"user_id": [f"u{user:02}" for user in range(90)], "created_at": pa.array(joined, _TIME)}
+    )
+
+
+def _follows() -> pa.Table:
+    return pa.table(
+        {
+            "follower_id": ["u00"],
+            "followee_id": ["u01"],
+            "since": pa.array([datetime(2026, 1, 5, tzinfo=UTC)], _TIME),
         }
     )
 

@@ -19,7 +19,8 @@ _REACTIONS = {
     "watch_mae": "watched share: mean absolute error",
     "rating_mae": "rating, as a share of the best: mean absolute error",
 }
-_VERDICT = "## Verdict"
+_VERDICT, _COST = "## Verdict", "## Cost"
+_SHADOW = "## Shadow"
 _UNJUDGED = "The gate has not judged it yet."
 
 
@@ -72,6 +73,7 @@ def model_card(
     trial: Trial,
     cost: Cost | None = None,
     changes: Changes | None = None,
+    shadow: str = "",
 ) -> str:
     """Writes a card.
 
@@ -85,6 +87,7 @@ def model_card(
         trial: What that test set is.
         cost: Of the fit; None when unknown.
         changes: Since the champion; None when there is no other champion.
+        shadow: As `shadow_of` the card before this one.
     """
     by_group = {(row.metric, row.group): row for row in rows if shown(row)}
     parts = [
@@ -101,7 +104,8 @@ def model_card(
         f"{tags['commit'] or 'of no commit'}, spec {tags['spec_hash'][:12]}.",
         "## Quality",
         *_quality(by_group, trial),
-        "## Cost",
+        *([_SHADOW, shadow] if shadow else []),
+        _COST,
         _cost(cost),
         "## Intended use",
         "Ranks unseen items for users of this pipeline, as a source of candidates. It is not meant "
@@ -121,11 +125,71 @@ def with_verdict(card: str, verdict: str) -> str:
         card: A card as `model_card` writes it; another text gets the verdict at its end.
         verdict: Markdown without headings.
     """
-    before, found, rest = card.partition(f"{_VERDICT}\n\n")
-    if not found:
-        return f"{card}\n\n{_VERDICT}\n\n{verdict}".lstrip()
-    _, heading, rest = rest.partition("\n\n## ")
-    return f"{before}{found}{verdict}{heading}{rest}"
+    return _with_section(card, _VERDICT, verdict)
+
+
+def with_shadow(
+    card: str,
+    rows: Sequence[MetricRow],
+    *,
+    users: int,
+    interval_end: str,
+    champion: str | None,
+    k: int,
+) -> str:
+    """The card with how the version's lists differ from those that are served.
+
+    Args:
+        card: A card as `model_card` writes it.
+        rows: See `training.shadow.compare`.
+        users: Whose lists were compared.
+        interval_end: Of the interval that the lists are of, ISO time.
+        champion: The version whose place it took; None where the model has no champion.
+        k: The places that `rows` call the first.
+    """
+    by_group = {(row.metric, row.group): row for row in rows if shown(row)}
+    named = {
+        f"overlap@{k}": f"shared of the first {k}",
+        "rank_biased_overlap": "rank-biased overlap",
+        "rank_correlation": "rank correlation of shared items",
+        "first_changed": "first item is another",
+        f"mean_popularity_shift@{k}": "mean popularity, change",
+        f"coverage_shift@{k}": "coverage, change",
+        f"gini_shift@{k}": "Gini of exposure, change",
+    }
+    place = f"in place of champion version {champion}" if champion else "added: it has no champion"
+    return _with_section(
+        card,
+        _SHADOW,
+        f"Lists of {users:,} users of the interval that ends at {interval_end}, with this version "
+        f"{place}, beside those that were made without it.\n\n"
+        + _table(
+            ("difference", "all", *GROUPS),
+            [
+                (words, *(_cell(by_group.get((metric, group))) for group in ("all", *GROUPS)))
+                for metric, words in named.items()
+                if (metric, "all") in by_group
+            ],
+        ),
+    )
+
+
+def shadow_of(card: str) -> str:
+    """What `with_shadow` wrote into a card; empty when it has not."""
+    _, _, rest = card.partition(f"{_SHADOW}\n\n")
+    return rest.partition("\n\n## ")[0]
+
+
+def _with_section(card: str, heading: str, said: str) -> str:
+    """The card with one section new; one that it lacks comes before `Cost`, else at the end."""
+    before, found, rest = card.partition(f"{heading}\n\n")
+    if found:
+        _, following, rest = rest.partition("\n\n## ")
+        return f"{before}{found}{said}{following}{rest}"
+    before, found, rest = card.partition(f"{_COST}\n\n")
+    if found:
+        return f"{before}{heading}\n\n{said}\n\n{found}{rest}"
+    return f"{card}\n\n{heading}\n\n{said}".lstrip()
 
 
 def _since(changes: Changes | None) -> list[str]:

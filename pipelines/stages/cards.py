@@ -86,7 +86,7 @@ def _card(
     test_set: TestSet,
     k: int,
 ) -> str:
-    from training.card import model_card
+    from training.card import model_card, shadow_of
 
     fitted = _fitted(context, judged)
     spec = models.file(version, SPEC_FILE)
@@ -100,6 +100,7 @@ def _card(
         trial=_trial(context, test_set, k),
         cost=_cost(context, judged),
         changes=_changes(context, models, version),
+        shadow=shadow_of(models.card(version)),
     )
 
 

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from training.card import Changes, Cost, Trial, model_card, with_verdict
+from training.card import (
+    Changes,
+    Cost,
+    Trial,
+    model_card,
+    shadow_of,
+    with_shadow,
+    with_verdict,
+)
 from training.evaluation import MetricRow
 
 TAGS = {
@@ -157,3 +165,34 @@ def test_the_lists_are_those_that_were_judged():
     card = model_card("m", "s", TAGS, {}, {}, rows, trial=replace(TRIAL, k=5))
     assert "| ndcg@5 | 0.1234 [0.1100, 0.1300] | - |" in card
     assert "Its lists of 5 reach 42% of the catalogue." in card
+
+
+def test_the_shadow_comes_before_the_cost_and_is_replaced():
+    rows = [
+        MetricRow("overlap@10", "all", 0.6867, 0.65, 0.72, 90),
+        MetricRow("overlap@10", "new", 0.5, 0.4, 0.6, 19),
+        MetricRow("first_changed", "all", 0.2, None, None, 90),
+    ]
+    before, after = CARD.split("## Cost")
+    section = """## Shadow
+
+Lists of 90 users of the interval that ends at 2026-02-02T06:00Z, with this version in place of \
+champion version 2, beside those that were made without it.
+
+| difference | all | new | light | heavy |
+| --- | --- | --- | --- | --- |
+| shared of the first 10 | 0.6867 [0.6500, 0.7200] | - | - | - |
+| first item is another | 0.2000 | - | - | - |
+
+"""
+    about = {"users": 90, "interval_end": "2026-02-02T06:00Z", "k": 10}
+    once = with_shadow(CARD, rows, champion="2", **about)
+    assert once == f"{before}{section}## Cost{after}"
+    assert f"## Shadow\n\n{shadow_of(once)}\n\n## Cost" in once
+    assert shadow_of(CARD) == ""
+    again = with_shadow(once, rows[2:], champion=None, **about)
+    assert "with this version added: it has no champion, beside those" in again
+    assert again.count("## Shadow") == 1
+    assert "shared of the first" not in again
+    card = model_card("m", "s", TAGS, {}, {}, [], trial=TRIAL, shadow=shadow_of(once))
+    assert shadow_of(card) == shadow_of(once)
