@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pyarrow as pa
 import pytest
 from model_world import END, ModelWorld
 
+from pipelines.errors import StageError
 from pipelines.graph import EVERYBODY, select
+from pipelines.intervals import Interval
 from pipelines.stages import shadow
 from pipelines.stages.train import registry
 from pipelines.summary import report, report_text
@@ -126,3 +129,19 @@ def test_large_worlds_are_sampled_the_same_way_each_time(monkeypatch):
     assert set(first[3:]) < set(again)
     few = pa.array([EVERYBODY, "b", "a"])
     assert shadow._sample(few).to_pylist() == [EVERYBODY, "b", "a"]
+
+
+def test_a_failure_holds_up_nothing(world, tmp_path, monkeypatch):
+    def fail(_context):
+        raise StageError("No memory for it.")
+
+    copy = ModelWorld.of(shutil.copytree(world.root, tmp_path / "copy"))
+    monkeypatch.setattr(shadow, "run", fail)
+    copy.done("drift", "publish", end=NEXT)
+    with copy.runner() as runner:
+        steps = [one for one in runner._project.steps if one.name in ("shadow", "maintain")]
+        outcome = runner.run(
+            [replace(steps[0], options={"changed": True}), steps[1]], Interval(END, NEXT)
+        )
+    assert outcome.ran == ("maintain",)
+    assert [str(error) for error in outcome.failures.values()] == ["No memory for it."]
