@@ -30,10 +30,10 @@ from pipelines.context import StageContext
 from pipelines.graph import Step
 from pipelines.intervals import Interval
 from pipelines.lake import Lake
-from pipelines.memory import PeakMemory
 from pipelines.project import Project
 from pipelines.stages import function
 from pipelines.state import RunHistory
+from pipelines.usage import Usage
 
 _T0 = datetime(2026, 1, 5, tzinfo=UTC)
 _DAYS = 96
@@ -252,7 +252,7 @@ class _Engines:
 def main() -> int:
     """Measures, prints and writes; the exit code says whether the rows agree and it is cheap."""
     options = _parser().parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder, PeakMemory() as memory:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, Usage() as usage:
         bench = Bench(options, Path(folder) / "one")
         start = time.perf_counter()
         history = bench.publish_history()
@@ -271,7 +271,7 @@ def main() -> int:
         }
         bench.spark.stop()
     ratio = sum(more.values()) / sum(full.values())
-    text = _section(options, history, new, more, full, equal, ratio, memory.peak_mb)
+    text = _section(options, history, new, more, full, equal, ratio, usage.peak_mb)
     print(text)
     if options.report:
         replace_section(options.report, text, _HEAD)

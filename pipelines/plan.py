@@ -155,6 +155,6 @@ class Planner:
             found[name] = run.fingerprint if run and run.status == "succeeded" else ""
         if step.kind == "ingest":
             found["sources"] = self._source_digest()
-        if step.kind == "candidates":
+        if step.kind in ("candidates", "shadow"):
             found["champions"] = digest(dict(self._champions()))
         return found

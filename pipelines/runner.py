@@ -27,11 +27,11 @@ from pipelines.graph import Step
 from pipelines.intervals import Interval, interval_ending, last_whole_interval, parse_moment
 from pipelines.lake import Lake
 from pipelines.locks import Claim, hold, lease_seconds
-from pipelines.memory import PeakMemory
 from pipelines.plan import Decision, Planner
 from pipelines.project import Project, commit
 from pipelines.stages.train import champions, is_registered
 from pipelines.state import RunHistory, StageRun
+from pipelines.usage import Usage
 
 # No library reports home, and no model file may run code (see the notes on security in docs).
 _ENVIRONMENT = {
@@ -272,20 +272,18 @@ class Runner:
         )
         resume = self._project.command("run", interval)
         started_at, start = datetime.now(UTC), time.monotonic()
-        memory = PeakMemory()
+        usage = Usage()
 
         def record(status: str, result: StageResult) -> StageRun:
             seconds = time.monotonic() - start
             with explained(self.lake.location):
-                return self._record(
-                    context, decision, status, started_at, seconds, memory.peak_mb, result
-                )
+                return self._record(context, decision, status, started_at, seconds, usage, result)
 
         # Without a record of the attempt, one that is killed after its commit would leave rows
         # that the last success knows nothing of, and the planner would take them for its own.
         record("started", StageResult(""))
         try:
-            with memory:
+            with usage:
                 result = stages.function(step.kind)(context)
         except FencedError:
             raise  # What is recorded now is another attempt's business.
@@ -311,7 +309,7 @@ class Runner:
         status: str,
         started_at: datetime,
         seconds: float,
-        peak_mb: float,
+        usage: Usage,
         result: StageResult,
     ) -> StageRun:
         run = StageRun(
@@ -324,7 +322,8 @@ class Runner:
             fingerprint=decision.fingerprint,
             started_at=started_at,
             seconds=round(seconds, 3),
-            peak_memory_mb=round(peak_mb, 1),
+            peak_memory_mb=round(usage.peak_mb, 1),
+            cpu_seconds=round(usage.cpu_seconds, 3),
             rows_in=result.rows_in,
             rows_out=result.rows_out,
             tables_in=context.tables_in,

@@ -36,6 +36,8 @@ class StageRun:
             a digest means from the beginning.
         seconds: Wall time.
         peak_memory_mb: Largest proportional memory (PSS) of this process and its children, MiB.
+        cpu_seconds: Processor seconds of this process and its children; None in rows that were
+            written before they were counted.
         tables_in: Version of each table it read.
         tables_out: Version of each table it wrote.
         rows_out: Rows it wrote.
@@ -61,6 +63,7 @@ class StageRun:
     digest: str = ""
     covers_start: datetime | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -274,5 +277,6 @@ def _schema() -> Any:
             "digest": text,
             "covers_start": time,
             "detail": text,
+            "cpu_seconds": number,
         }
     )

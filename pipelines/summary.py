@@ -15,6 +15,7 @@ from pipelines.project import Project
 from pipelines.repairs import counted, outdated_lines, readers, waiting_lines
 from pipelines.runner import Outcome, Runner
 from pipelines.stages.decisions import THE_GATE
+from pipelines.stages.shadow import summary as shadow_text
 from pipelines.stages.window import LATE
 from pipelines.state import RunHistory, StageRun
 
@@ -239,17 +240,20 @@ def report(project: Project) -> dict[str, Any]:
                 "failed": {s: r.message for s, r in stages.items() if r.status == "failed"},
                 "seconds": round(sum(r.seconds for r in stages.values()), 1),
                 "peak_memory_mb": max(r.peak_memory_mb for r in stages.values()),
+                "core_hours": sum(r.cpu_seconds or 0.0 for r in stages.values()) / 3600,
                 "rows": _detail(stages.get("validate"), "rows"),
                 "late": _detail(stages.get("validate"), "taken") or {},
                 "models": _models(lake, interval) if "evaluate" in stages else [],
                 "gate": _detail(gate, "verdicts") or {},
                 "champions": [row for row in moves if row["interval_end"] == interval.end_text],
                 "drift": _detail(drift, "verdict"),
+                "shadow": _detail(stages.get("shadow"), "shadow") or {},
                 "out_of_network": _detail(stages.get("candidates"), "out_of_network_share"),
                 "stages": {
                     s: {
                         "seconds": r.seconds,
                         "peak_memory_mb": r.peak_memory_mb,
+                        "cpu_seconds": r.cpu_seconds,
                         "rows_out": r.rows_out,
                         "status": r.status,
                     }
@@ -298,7 +302,8 @@ def report_text(found: Mapping[str, Any]) -> str:
     for entry in found["intervals"]:
         lines = [
             f"{found['pipeline']}, interval that ends at {entry['interval_end']}: "
-            f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB"
+            f"{entry['seconds']:.0f} s, peak {entry['peak_memory_mb'] / 1024:.1f} GiB, "
+            f"{entry['core_hours']:.3f} core-hours"
         ]
         lines += [
             f"  FAILED {stage}: {text.splitlines()[0]}" for stage, text in entry["failed"].items()
@@ -315,6 +320,10 @@ def report_text(found: Mapping[str, Any]) -> str:
             f"{row['to_version'] or 'none'} by {row['decided_by']}, seen {row['decided_at']}"
             for row in entry["champions"]
             if row["decided_by"] != THE_GATE
+        ]
+        lines += [
+            f"  shadow: {model:<10} version {other['version']}: {shadow_text(other)}"
+            for model, other in entry["shadow"].items()
         ]
         if entry["drift"]:
             lines.append(

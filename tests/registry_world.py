@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def _model(folder: Path, value: float) -> Path:
     return folder
 
 
-def _register(registry: Registry, name: str, folder: Path, number: int = 1) -> Version:
+def _register(registry: Registry, name: str, folder: Path, number: int = 1, **more: Any) -> Version:
     """One version; its number sets fingerprint and interval."""
     return registry.register(
         name,
@@ -41,6 +42,7 @@ def _register(registry: Registry, name: str, folder: Path, number: int = 1) -> V
         params={"window_days": 7},
         metrics={"ndcg@10": 0.25},
         fingerprint=f"f{number}",
+        **more,
     )
 
 

@@ -1,4 +1,4 @@
-"""Where requirements on data, features and orchestration are checked.
+"""Where requirements on data, features, models, their registry and orchestration are checked.
 
 The ids are those of the product's requirements. A row names the test that holds it, by the
 beginning of its name, so that a check which is renamed or dropped is noticed here.
@@ -26,6 +26,8 @@ _DECIDE = "pipelines/test_decide.py"
 _RETRAINING = "end_to_end/test_retraining.py"
 _AIRFLOW = "pipelines/test_airflow.py"
 _SCHEDULED = "end_to_end/test_airflow.py"
+_REGISTRY = "training/test_registry.py"
+_CARDS = "pipelines/test_cards.py"
 
 CHECKS: dict[str, tuple[str, str]] = {
     "DE-01": (_MAPPING, "test_values_are_typed_and_faults_are_kept"),
@@ -96,6 +98,19 @@ CHECKS: dict[str, tuple[str, str]] = {
         "test_new_interactions_start_lower_and_old_users_lose_nothing",
     ),
     "TR-21": (_SOCIAL, "test_held_out_likes_rank_above_others_by_more_than_popularity"),
+    **{f"RG-{n:02}": (_REGISTRY, "test_versions_are_listed_newest_first") for n in (1, 3, 7, 14)},
+    "RG-02": (_REGISTRY, "test_a_model_round_trips"),
+    "RG-04": (_REGISTRY, "test_states_change_in_order_only"),
+    "RG-05": (_REGISTRY, "test_untraceable_models_are_refused"),
+    "RG-06": (_REGISTRY, "test_without_a_number_the_champion_is_meant"),
+    "RG-08": (_CARDS, "test_an_old_version_judged_on_the_same_data_has_its_stored_metrics"),
+    "RG-10": ("training/test_gate.py", "test_reasons"),
+    **{f"RG-{n}": (_REGISTRY, "test_verdicts_are_kept_with_their_numbers") for n in (11, 12)},
+    "RG-15": (_CARDS, "test_every_judged_version_adds_to_the_history"),
+    "RG-17": (_CARDS, "test_what_is_cached_can_be_lost"),
+    "RG-18": ("training/test_models.py", "test_save_and_load_give_identical_scores"),
+    "RG-19": (_CARDS, "test_the_store_shows_a_run"),
+    "RG-20": ("training/test_registry_servers.py", "test_a_server_keeps_models_too"),
     "DM-01": ("training/test_drift_checks.py", "test_quality_drops_by_more_than_the_limit"),
     "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
     "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),

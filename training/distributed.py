@@ -69,7 +69,7 @@ def fit_network(
     config: Mapping[str, Any],
     data: Mapping[str, np.ndarray],
     context: FitContext,
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train a network and return its best weights.
 
     Args:
@@ -82,7 +82,7 @@ def fit_network(
 
     Returns:
         Weights by name, and facts: epochs, best_epoch, valid_ndcg@10 (absent without validation
-        users), last_loss, training_seconds.
+        users), last_loss, training_seconds; and curve, as `Model.learning_curve`.
 
     Raises:
         TrainingDivergedError: the loss is no longer finite.
@@ -154,6 +154,7 @@ def run_worker(
             "best_epoch": state.best_epoch,
             "last_loss": state.last_loss,
             "training_seconds": state.seconds,
+            "curve": state.curve,
         }
         if state.best_score >= 0:
             facts["valid_ndcg@10"] = state.best_score

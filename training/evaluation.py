@@ -29,6 +29,9 @@ from training.topk import ItemLists, check_scores, top_k
 GROUPS = ("new", "light", "heavy")
 """Users by their positives before the test, fewest first."""
 
+LEAST_SHOWN = 20
+"""Users of the smallest group that is shown: the mean of fewer could tell of one of them."""
+
 _BY_RANK = {
     "precision": metrics.precision,
     "recall": metrics.recall,
@@ -107,7 +110,7 @@ class TestSet:
             "histories": histories,
             "relevant": ItemLists.from_pairs(np.searchsorted(users, user_P), item_P, len(users)),
             "seen": ItemLists.from_pairs(histories.rows(), histories.items, len(users)),
-            "groups": np.array(GROUPS)[(liked_U >= new_below) * 1 + (liked_U >= light_below)],
+            "groups": groups_by_likes(liked_U, light_below=light_below, new_below=new_below),
             "positives": np.bincount(snapshot.items[liked_E], minlength=len(snapshot.catalogue)),
             "categories": snapshot.categories,
             "ks": tuple(sorted(set(ks))),
@@ -148,6 +151,11 @@ class MetricRow:
     high: float | None
     users: int
     """Users that the value is made of."""
+
+
+def groups_by_likes(liked_U: np.ndarray, *, light_below: int, new_below: int) -> np.ndarray:
+    """(U,) str: the group of each user by the number of positives; see `TestSet.build`."""
+    return np.array(GROUPS)[(liked_U >= new_below) * 1 + (liked_U >= light_below)]
 
 
 def evaluate(model: Model, test_set: TestSet, *, batch: int = 1024) -> Evaluation:
@@ -208,11 +216,39 @@ def summarise(
     Users for whom a metric has no value are left out of its row, and `users` says how many
     remain. A group without users keeps its rows, with None for a value.
     """
-    groups_U = evaluation.test_set.groups
+    return group_means(
+        evaluation.per_user,
+        evaluation.of_lists,
+        evaluation.test_set.groups,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def group_means(
+    per_user: Mapping[str, np.ndarray],
+    of_lists: Mapping[str, float],
+    groups_U: np.ndarray,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> list[MetricRow]:
+    """The rows of `summarise`, of any metrics of users and of whole lists.
+
+    Args:
+        per_user: metric -> (U,) float64, NaN where it has no value.
+        of_lists: metric -> value of all lists together.
+        groups_U: (U,) str: group of each user.
+        resamples: Of the bootstrap over users.
+        confidence: Of its intervals.
+        seed: Of its draws.
+    """
     members = {"all": np.ones(len(groups_U), dtype=bool)}
     members |= {group: groups_U == group for group in GROUPS}
     rows = []
-    for metric, value_U in evaluation.per_user.items():
+    for metric, value_U in per_user.items():
         for group, member_U in members.items():
             value_G = value_U[member_U & ~np.isnan(value_U)]
             mean = low = high = None
@@ -223,9 +259,32 @@ def summarise(
             if len(value_G) == 1:  # resampling one user says nothing about others
                 low = high = None
             rows.append(MetricRow(metric, group, mean, low, high, len(value_G)))
-    for metric, value in evaluation.of_lists.items():
+    for metric, value in of_lists.items():
         rows.append(MetricRow(metric, "all", value, None, None, len(groups_U)))
     return rows
+
+
+def shown(row: MetricRow) -> bool:
+    """Whether a row has a value, of a group large enough to be shown outside the lake."""
+    return row.value is not None and (row.group == "all" or row.users >= LEAST_SHOWN)
+
+
+def named_values(rows: Sequence[MetricRow]) -> dict[str, float]:
+    """An evaluation as flat numbers for a registry.
+
+    Returns:
+        `<metric>` is the mean over all users, `<metric>/low` and `<metric>/high` the ends of its
+        interval, `<metric>/<group>` the mean of a group. Groups that are not `shown` are absent.
+    """
+    found = {}
+    for row in filter(shown, rows):
+        if row.group != "all":
+            found[f"{row.metric}/{row.group}"] = row.value
+            continue
+        found[row.metric] = row.value
+        if row.low is not None:
+            found |= {f"{row.metric}/low": row.low, f"{row.metric}/high": row.high}
+    return found
 
 
 def _hits(lists_BK: np.ndarray, relevant: ItemLists, items: int) -> np.ndarray:

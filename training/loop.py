@@ -105,6 +105,8 @@ class State:
     best_score: float = -1.0
     last_loss: float = math.nan
     seconds: float = 0.0
+    curve: list[list[Any]] = field(default_factory=list)
+    """[epoch, training loss, validation NDCG@10 or None] of each finished epoch."""
 
     def stopped(self, options: LoopOptions) -> bool:
         """Whether early stopping has been reached."""
@@ -183,6 +185,7 @@ def train(
         score = _validate(trainable, shard, device)
         state.epoch += 1
         state.last_loss = loss
+        state.curve.append([state.epoch, loss, score])
         weights = _copy(trainable.state_dict(), shard)
         if score is None or score > state.best_score:
             state.best_epoch = state.epoch

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 from training.registry_client import RegistryClient
 from training.registry_files import local_folder, remove_local, verify
 from training.registry_moves import HOLD, NOBODY, PROMOTING, SETTLED, Move, move
+from training.registry_runs import as_metrics, read_text, store_fit
 from training.registry_store import (
     RegistryUnreachable,
     ensure_model,
     experiment_of,
-    metrics_of,
     model_lock,
     reachable,
 )
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from training.gate import Verdict
 
 __all__ = ["Registry", "RegistryError", "RegistryUnreachable", "Version"]
-
-_ARTIFACT = "model"
 
 
 class Registry(RegistryClient):
@@ -75,6 +73,8 @@ class Registry(RegistryClient):
         params: Mapping[str, Any],
         metrics: Mapping[str, float],
         fingerprint: str,
+        curve: Sequence[Sequence[Any]] = (),
+        files: Mapping[str, str] | None = None,
     ) -> Version:
         """Stores a fitted model as a new version, the challenger, in state `training`.
 
@@ -86,6 +86,8 @@ class Registry(RegistryClient):
             params: Settings of the fit.
             metrics: Numbers known at this point.
             fingerprint: Names what the model was fitted from.
+            curve: As `Model.learning_curve`; logged with the epoch as step.
+            files: Name -> text of files kept beside the model; see `file`.
 
         Returns:
             The new version, or the one that has this fingerprint already.
@@ -101,7 +103,17 @@ class Registry(RegistryClient):
         with reachable(self.tracking_uri), model_lock(self.tracking_uri, name):
             existing = self._find(name, fingerprint)
             if existing is None:
-                run, source = self._upload(name, folder, tags, params, metrics)
+                run, source = store_fit(
+                    self._client,
+                    experiment_of(self._client, name, self.tracking_uri, self._artifact_root),
+                    f"{name} {tags['interval_end']}",
+                    folder,
+                    tags=tags,
+                    params=params,
+                    metrics=metrics,
+                    curve=curve,
+                    files=files or {},
+                )
                 ensure_model(self._client, name)
                 # Tags come with the version, so that a kill leaves no version without them.
                 made = self._client.create_model_version(name, source, run_id=run, tags=tags)
@@ -177,10 +189,20 @@ class Registry(RegistryClient):
         verify(folder, manifest)
         return folder
 
-    def log_metrics(self, version: Version, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, version: Version, metrics: Mapping[str, float], step: int = 0) -> None:
         """Adds metrics to the version's MLflow run; finite ones only, others are left out."""
         with reachable(self.tracking_uri):
-            self._client.log_batch(version.mlflow_run, metrics=metrics_of(metrics))
+            self._client.log_batch(version.mlflow_run, metrics=as_metrics(metrics, step))
+
+    def attach(self, version: Version, file: Path, folder: str) -> None:
+        """Adds a file to a folder of the version's MLflow run, in place of one of that name."""
+        with reachable(self.tracking_uri):
+            self._client.log_artifact(version.mlflow_run, str(file), folder)
+
+    def file(self, version: Version, name: str) -> str | None:
+        """A text file that was registered with a version; None when there is none."""
+        with reachable(self.tracking_uri):
+            return read_text(self._client, version.mlflow_run, name)
 
     def describe(self, version: Version, card: str) -> None:
         """Makes a Markdown text the version's description."""
@@ -208,6 +230,12 @@ class Registry(RegistryClient):
                 remove_local(version.source)
                 self._client.delete_model_version(name, version.version)
         return [version.version for version in old]
+
+    def card(self, version: Version) -> str:
+        """The version's description as it stands now; empty without one."""
+        with reachable(self.tracking_uri):
+            found = self._client.get_model_version(version.name, version.version)
+        return found.description or ""
 
     def record_verdict(
         self,
@@ -375,31 +403,3 @@ class Registry(RegistryClient):
     def _find(self, name: str, fingerprint: str) -> Version | None:
         found = self._search(f"name = '{name}' and tags.fingerprint = '{fingerprint}'")
         return found[-1] if found else None
-
-    def _upload(
-        self,
-        name: str,
-        folder: Path,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-    ) -> tuple[str, str]:
-        """Puts everything about a fit into one MLflow run; returns its id and the files' URI."""
-        from mlflow.entities import Param
-
-        client = self._client
-        experiment = experiment_of(client, name, self.tracking_uri, self._artifact_root)
-        # A run with this fingerprint but without version was cut off before the version was made.
-        query = f"tags.fingerprint = '{tags['fingerprint']}'"
-        for orphan in client.search_runs([experiment], filter_string=query):
-            client.delete_run(orphan.info.run_id)
-        label = f"{name} {tags['interval_end']}"
-        run = client.create_run(experiment, tags=dict(tags), run_name=label).info
-        client.log_batch(
-            run.run_id,
-            metrics=metrics_of(metrics),
-            params=[Param(key, str(value)) for key, value in params.items()],
-        )
-        client.log_artifacts(run.run_id, str(folder), _ARTIFACT)
-        client.set_terminated(run.run_id)
-        return run.run_id, f"{run.artifact_uri}/{_ARTIFACT}"

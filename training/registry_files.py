@@ -84,10 +84,14 @@ def local_folder(source: str, manifest: str, tracking_uri: str) -> Path:
 
 
 def remove_local(source: str) -> None:
-    """Removes a version's files where they lie on this machine; others are their server's."""
+    """Removes what a version's run keeps on this machine; other files are their server's.
+
+    Args:
+        source: URI of the model's folder, beside which the run keeps its pictures.
+    """
     parts = urlsplit(source)
     if parts.scheme == "file":
-        shutil.rmtree(url2pathname(parts.path), ignore_errors=True)
+        shutil.rmtree(Path(url2pathname(parts.path)).parent, ignore_errors=True)
 
 
 def private_folder() -> Path:

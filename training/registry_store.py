@@ -5,11 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
-import math
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,18 +113,6 @@ def ensure_model(client: Any, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def metrics_of(values: Mapping[str, float]) -> list[Any]:
-    """MLflow's form of the finite ones; it allows no `@` in the name of a metric."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [
-        Metric(re.sub(r"[^\w\-. /:]", "_", name.replace("@", "_at_")), float(value), now, 0)
-        for name, value in values.items()
-        if math.isfinite(value)
-    ]
 
 
 @contextmanager

@@ -31,6 +31,7 @@ KINDS = (
     "candidates",
     "drift",
     "publish",
+    "shadow",
     "maintain",
 )
 """Every kind of stage; ``run`` of the module of that name does it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,71 +32,41 @@ def run(context: StageContext) -> StageResult:
     Raises:
         StageError: Before any model is champion.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    from training.candidates import (
-        SIMILAR_ITEMS,
-        build_candidates,
-        knows_likeness,
-        similar_items,
-    )
+    from training.candidates import SIMILAR_ITEMS, knows_likeness, similar_items
 
     options = context.project.pipeline.candidates
     note_moves(context, registry(context.project))
-    models, versions = _champions(context)
-    popular = models.pop(BASELINE)
-    weights = {name: _weight(context.project, name) for name in models}
-    items = _known_items(context)
-    users = _active_users(context)
-    sequences = context.arrow("sequences", interval_end=context.interval.end)
-    histories, seen = _histories(context, users, items["item_id"], sequences)
-    everybody = network.all_follows(context)
-    if any(model.reads_ties for model in models.values()):
-        ties = network.ties(everybody, items["item_id"], sequences, histories.positive_from)
-        models = {name: model.with_ties(ties) for name, model in models.items()}
-    follows = network.follows_of(everybody, users)
-    lists = pa.concat_tables(
-        build_candidates(
-            models,
-            weights,
-            histories,
-            seen,
-            k=options.k,
-            popular=popular,
-            versions=versions,
-            titles=items["title"].to_pylist(),
-            circles=network.circles(
-                follows, users, items["item_id"], sequences, histories.positive_from
-            ),
-            batch=options.batch,
-            progress=_every_tenth(context, len(histories)),
-        )
-    )
+    models, versions = champions_of(context)
+    who = audience(context, active_users(context))
+    models = with_ties(who, models)
+    lists = make_lists(context, who, models, versions)
     stamp = {"run_id": context.run_id, "interval_end": context.interval.end}
     context.write_interval(
-        "staged_candidates", _stamped(lists, {**stamp, "created_at": _made_at(context)})
+        "staged_candidates", stamped(lists, {**stamp, "created_at": _made_at(context)})
     )
     alike = SIMILAR_ITEMS.empty_table()
     version = versions[BASELINE]
-    able = [name for name, model in models.items() if knows_likeness(model)]
+    weights = weights_of(context.project, models)
+    able = [name for name in weights if knows_likeness(models[name])]
     if able:
         source = max(able, key=lambda name: weights[name])
         alike, version = similar_items(models[source], k=options.similar_items), versions[source]
     context.write_interval(
-        "staged_similar_items", _stamped(alike, {"model_version": version, **stamp})
+        "staged_similar_items", stamped(alike, {"model_version": version, **stamp})
     )
     own = lists.filter(pc.not_equal(lists["user_id"], EVERYBODY))
-    outside = network.out_of_network(own, users, follows, items)
+    outside = network.out_of_network(own, who.users, who.follows, who.items)
     told = "" if outside is None else f", {outside:.0%} by people they do not follow"
-    served = ", ".join(f"{name} v{versions[name]} x {weights[name]:g}" for name in models)
+    served = ", ".join(f"{name} v{versions[name]} x {weights[name]:g}" for name in weights)
     return StageResult(
-        f"{lists.num_rows:,} rows for {len(users) - 1:,} active users from "
+        f"{lists.num_rows:,} rows for {len(who.users) - 1:,} active users from "
         f"{served or f'{BASELINE} v{versions[BASELINE]} alone'}{told}",
-        rows_in=len(histories.items),
+        rows_in=len(who.histories.items),
         rows_out=lists.num_rows + alike.num_rows,
         detail={
-            "users": len(users) - 1,
+            "users": len(who.users) - 1,
             "weights": weights,
             "versions": versions,
             "out_of_network_share": outside,
@@ -102,7 +74,77 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _champions(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
+@dataclass(frozen=True)
+class Audience:
+    """Whom lists are made for, and what is known at the interval's end."""
+
+    users: pa.Array
+    """Their ids; the first is `EVERYBODY`."""
+    items: pa.Table
+    """Id, title and author of each item that is known, by id."""
+    sequences: pa.Table
+    """Histories of all users, these or not."""
+    network: pa.Table
+    """Who follows whom, of all users."""
+    follows: pa.Table
+    """Whom these users follow."""
+    histories: Histories
+    """What these users did."""
+    seen: ItemLists
+    """What each of them has met."""
+
+
+def audience(context: StageContext, users: pa.Array) -> Audience:
+    """What is known of some users, and of what can be recommended to them."""
+    items = _known_items(context)
+    sequences = context.arrow("sequences", interval_end=context.interval.end)
+    histories, seen = _histories(context, users, items["item_id"], sequences)
+    everybody = network.all_follows(context)
+    follows = network.follows_of(everybody, users)
+    return Audience(users, items, sequences, everybody, follows, histories, seen)
+
+
+def with_ties(who: Audience, models: dict[str, Any]) -> dict[str, Any]:
+    """The models, with what everybody likes and whom everybody follows where one reads it."""
+    if not any(model.reads_ties for model in models.values()):
+        return models
+    ties = network.ties(
+        who.network, who.items["item_id"], who.sequences, who.histories.positive_from
+    )
+    return {name: model.with_ties(ties) for name, model in models.items()}
+
+
+def make_lists(
+    context: StageContext, who: Audience, models: dict[str, Any], versions: dict[str, str]
+) -> pa.Table:
+    """The blended lists of some users; see `training.candidates.build_candidates`."""
+    import pyarrow as pa
+
+    from training.candidates import build_candidates
+
+    options = context.project.pipeline.candidates
+    weights = weights_of(context.project, models)
+    catalogue = who.items["item_id"]
+    return pa.concat_tables(
+        build_candidates(
+            {name: models[name] for name in weights},
+            weights,
+            who.histories,
+            who.seen,
+            k=options.k,
+            popular=models[BASELINE],
+            versions=versions,
+            titles=who.items["title"].to_pylist(),
+            circles=network.circles(
+                who.follows, who.users, catalogue, who.sequences, who.histories.positive_from
+            ),
+            batch=options.batch,
+            progress=_every_tenth(context, len(who.histories)),
+        )
+    )
+
+
+def champions_of(context: StageContext) -> tuple[dict[str, Any], dict[str, str]]:
     """The champions that the spec blends, and the baseline; and the version of each.
 
     Raises:
@@ -140,6 +182,11 @@ def blended(project: Project) -> list[str]:
     return [name for name in project.models if name == BASELINE or _weight(project, name) > 0]
 
 
+def weights_of(project: Project, models: Iterable[str]) -> dict[str, float]:
+    """The weight in the blend of each model but the baseline, which serves where others cannot."""
+    return {name: _weight(project, name) for name in models if name != BASELINE}
+
+
 def _weight(project: Project, name: str) -> float:
     """A model's weight in the blend; all learnt models count the same where the spec has none."""
     blend = project.pipeline.candidates.blend
@@ -156,7 +203,7 @@ def _known_items(context: StageContext) -> pa.Table:
     return items.filter(known).sort_by("item_id")
 
 
-def _active_users(context: StageContext) -> pa.Array:
+def active_users(context: StageContext) -> pa.Array:
     """All with an event or a new account shortly before the interval's end; and everybody."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -232,7 +279,7 @@ def _made_at(context: StageContext) -> datetime:
     return made[0] if made else mine[-1].started_at
 
 
-def _stamped(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
+def stamped(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
     """The rows with columns that hold one value."""
     import pyarrow as pa
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import StageError
 from pipelines.intervals import text
-from pipelines.model_options import load_model_file
 from pipelines.records import duration_text
+from pipelines.stages.cards import CHALLENGER, CHAMPION, show
 from pipelines.stages.media import with_new_items
 from pipelines.stages.snapshot import cuts, load_snapshot
 from pipelines.stages.train import registry
@@ -18,10 +18,10 @@ from pipelines.stages.train import registry
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from training.evaluation import Evaluation, MetricRow
+    from training.evaluation import Evaluation
     from training.registry import Registry, Version
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+__all__ = ["CHALLENGER", "CHAMPION", "challenger_of", "champion_of", "judged", "run"]
 
 
 def run(context: StageContext) -> StageResult:
@@ -34,6 +34,7 @@ def run(context: StageContext) -> StageResult:
 
     from training.evaluation import EmptyTestSetError, MetricRow, TestSet, evaluate, summarise
     from training.models import load_model
+    from training.plots import Judged
     from training.reactions import ReactionSet, judge_reactions
 
     options = context.project.pipeline.evaluation
@@ -63,6 +64,7 @@ def run(context: StageContext) -> StageResult:
     per_user: list[pa.Table] = []
     metrics: list[dict[str, Any]] = []
     costs: dict[str, dict[str, float]] = {}
+    found: list[tuple[Version, Judged]] = []
     for name, version, role in versions:
         folder = models.fetch(version)
         model = with_new_items(context, load_model(folder))
@@ -96,16 +98,15 @@ def run(context: StageContext) -> StageResult:
             }
             for row in rows
         ]
-        overall = {
-            row.metric: row.value for row in rows if row.group == "all" and row.value is not None
-        }
         if role == CHALLENGER:
-            models.log_metrics(version, overall | costs[f"{version.name} {version.version}"])
-            models.describe(version, _card(context, name, version, rows))
+            models.log_metrics(version, costs[f"{version.name} {version.version}"])
+        found.append((version, Judged(name, version.version, role, rows)))
+        ndcg = next((row.value for row in rows if row.metric == "ndcg@10"), None)
         context.progress(
             f"{name:<12} version {version.version:<3} {role:<10} "
-            f"ndcg@10 {overall.get('ndcg@10', float('nan')):.4f}"
+            f"ndcg@10 {float('nan') if ndcg is None else ndcg:.4f}"
         )
+    show(context, models, test_set, found)
     context.write_interval("evaluations", pa.concat_tables(per_user))
     context.write_interval("metrics", pa.Table.from_pylist(metrics, schema=_metrics_schema()))
     return StageResult(
@@ -154,20 +155,6 @@ def challenger_of(context: StageContext, models: Registry, name: str) -> Version
 def champion_of(context: StageContext, models: Registry, name: str) -> Version | None:
     """The champion as of this interval."""
     return models.champion_as_of(context.project.registered_name(name), context.interval.end)
-
-
-def _card(context: StageContext, name: str, version: Version, rows: list[MetricRow]) -> str:
-    from training.card import model_card
-
-    trained = context.history.last(f"train_{name}", context.interval)
-    return model_card(
-        f"{version.name} version {version.version}",
-        load_model_file(name, context.project.root).summary,
-        version.tags,
-        context.project.models[name],
-        trained.detail["fit"] if trained else {},
-        rows,
-    )
 
 
 def _per_user(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.context import StageContext, StageResult
 from pipelines.intervals import text
 from pipelines.sections import BASELINE
+from pipelines.stages.cards import show_verdict
 from pipelines.stages.decide import drift_before
 from pipelines.stages.decisions import note_moves
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION, challenger_of, champion_of
@@ -106,6 +107,7 @@ def _judge(
     elif verdict.promote:
         models.promote(challenger)
         outcome = "promoted"
+    show_verdict(models, challenger, reason)
     return {
         "outcome": outcome,
         "version": challenger.version,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext
+from pipelines.intervals import from_micros, text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,6 +74,24 @@ def window_of_examples(context: StageContext, columns: Sequence[str] | None = No
     return context.arrow(
         "examples", columns=columns, since={"timestamp": start}, before={"timestamp": end}
     )
+
+
+def what_was_read(context: StageContext, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+    """Of each table read for a snapshot: version, rows, and newest time where its rows have one."""
+    end = context.interval.end
+    found: dict[str, dict[str, Any]] = {}
+    for table, version in sorted(context.tables_in.items()):
+        newest: int | None = None
+        if table == "examples":
+            rows = len(snapshot.timestamps)
+            newest = int(snapshot.timestamps.max(initial=0))
+        elif table in ("graph_edges", "item_modalities"):
+            rows = context.lake.count(table, interval_end=end)
+        else:
+            rows = context.lake.count(table)
+        at = None if newest is None else from_micros(newest).replace(second=0, microsecond=0)
+        found[table] = {"version": version, "rows": rows, "newest": at and text(at)}
+    return found
 
 
 def micros(moment: datetime) -> int:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import StageError
 from pipelines.project import Project, commit
+from pipelines.stages.cards import DATA_FILE, SPEC_FILE
 from pipelines.stages.media import load_content
-from pipelines.stages.snapshot import load_snapshot
+from pipelines.stages.snapshot import load_snapshot, what_was_read
 
 if TYPE_CHECKING:
     from training.registry import Registry
@@ -79,6 +80,11 @@ def run(context: StageContext) -> StageResult:
         params=options["config"],
         metrics=model.fit_facts,
         fingerprint=context.fingerprint,
+        curve=model.learning_curve,
+        files={
+            SPEC_FILE: json.dumps(_settings(context), indent=2, sort_keys=True),
+            DATA_FILE: json.dumps(what_was_read(context, snapshot), indent=2, sort_keys=True),
+        },
     )
     shutil.rmtree(work)
     return StageResult(
@@ -87,6 +93,19 @@ def run(context: StageContext) -> StageResult:
         rows_in=len(snapshot.users),
         detail={"version": version.version, "fit": model.fit_facts},
     )
+
+
+def _settings(context: StageContext) -> dict[str, Any]:
+    """What of the spec a fit depends on, its sources apart: they show in the rows."""
+    options = context.step.options
+    features = context.project.pipeline.features.model_dump(mode="json")
+    return {
+        "model": options["model"],
+        "options": options["config"],
+        "seed": options["seed"],
+        **options["cuts"],
+        "features": features,
+    }
 
 
 def _registered(context: StageContext, name: str) -> StageResult | None:

@@ -54,7 +54,7 @@ def test_every_table_has_one_writer_that_comes_before_its_readers(demo: Project)
         pytest.param("gate", ["gate"], id="one"),
         pytest.param(
             "evaluate+",
-            ["evaluate", "gate", "candidates", "drift", "publish", "maintain"],
+            ["evaluate", "gate", "candidates", "drift", "publish", "shadow", "maintain"],
             id="down",
         ),
         pytest.param("+user_features", ["ingest", "validate", "user_features"], id="up"),
@@ -85,7 +85,7 @@ def test_an_unknown_selection_says_what_there_is(demo: Project) -> None:
         "--select +gates: there is no stage or group `gates`. Did you mean `gate`?\n"
         "  Stages: ingest, validate, user_features, behaviour, item_features, modalities, "
         "sequences, graph_edges, examples, decide, train_popularity, train_item_knn, train_transformer, "
-        "train_gnn, evaluate, gate, candidates, drift, publish, maintain\n"
+        "train_gnn, evaluate, gate, candidates, drift, publish, shadow, maintain\n"
         "  Groups: data, features, training, publication, maintenance"
     )
 

@@ -44,7 +44,9 @@ def told(shop: Shop) -> str:
 
 def told_by_report(shop: Shop) -> str:
     """`sextant report`, without what intervals cost."""
-    return re.sub(r": \d+ s, peak [\d.]+ GiB", "", shop.sextant("report", "shop").stdout)
+    return re.sub(
+        r": \d+ s, peak [\d.]+ GiB, [\d.]+ core-hours", "", shop.sextant("report", "shop").stdout
+    )
 
 
 def test_late_events_come_in_once_or_are_set_aside_until_their_interval_runs_again(

@@ -7,7 +7,14 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from training.bootstrap import bootstrap_mean
-from training.evaluation import EmptyTestSetError, MetricRow, TestSet, evaluate, summarise
+from training.evaluation import (
+    EmptyTestSetError,
+    MetricRow,
+    TestSet,
+    evaluate,
+    named_values,
+    summarise,
+)
 from training.models import FitContext
 from training.models.base import Model
 from training.models.item_knn import ItemKNN
@@ -299,3 +306,20 @@ def test_groups_of_no_user_and_of_one_user_have_no_interval() -> None:
     # A list of one item has no pairs, so nobody has a diversity at 1.
     assert rows["category_diversity@1", "all"].users == 0
     assert rows["category_diversity@2", "all"].users == 2
+
+
+def test_values_are_named_by_metric_end_and_group_from_20_users_on() -> None:
+    rows = [
+        MetricRow("ndcg@5", "all", 0.3, 0.2, 0.4, 5),
+        MetricRow("ndcg@5", "new", 0.1, 0.0, 0.2, 19),
+        MetricRow("ndcg@5", "light", 0.2, 0.1, 0.3, 20),
+        MetricRow("ndcg@5", "heavy", None, None, None, 0),
+        MetricRow("coverage@5", "all", 0.7, None, None, 5),
+    ]
+    assert named_values(rows) == {
+        "ndcg@5": 0.3,
+        "ndcg@5/low": 0.2,
+        "ndcg@5/high": 0.4,
+        "ndcg@5/light": 0.2,
+        "coverage@5": 0.7,
+    }

@@ -79,6 +79,7 @@ def test_the_loss_falls_and_every_epoch_is_reported(tmp_path: Path):
     assert [report.score for report in reports] == [0.1, 0.2, 0.3, 0.25, 0.3, 0.1]
     assert (trained.state.epoch, trained.state.best_epoch, trained.state.best_score) == (6, 3, 0.3)
     assert trained.state.last_loss == reports[-1].loss
+    assert trained.state.curve == [[one.epoch, one.loss, one.score] for one in reports]
     assert trained.state.seconds == pytest.approx(sum(report.seconds for report in reports))
 
 
@@ -130,6 +131,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(after: int, tmp_path: P
     )
     assert [report.epoch for report in reports] == list(range(after + 1, 7))
     assert resumed.state.best_epoch == whole.state.best_epoch == 2
+    assert resumed.state.curve == whole.state.curve
     for name, value in whole.weights.items():
         assert torch.equal(resumed.weights[name], value)
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "c"}

@@ -309,3 +309,8 @@ def test_fitting_reports_its_size_and_duration(name: str, fitted: dict[str, Mode
         assert facts["epochs"] == fitted[name].config.epochs
         assert 1 <= facts["best_epoch"] <= facts["epochs"]
         assert 0 < facts["valid_ndcg@10"] <= 1
+    curve = fitted[name].learning_curve
+    assert [epoch for epoch, _, _ in curve] == [*range(1, facts.get("epochs", 0) + 1)]
+    if curve:
+        assert facts["last_loss"] == curve[-1][1]
+        assert facts["valid_ndcg@10"] == max(score for _, _, score in curve)

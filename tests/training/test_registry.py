@@ -43,6 +43,31 @@ def test_a_model_round_trips_with_everything_known_about_it(
     np.testing.assert_array_equal(stored.tensors["counts"], [1.0, 2.0])
 
 
+def test_the_learning_curve_is_a_series_by_epoch(registry: Registry, folder: Path) -> None:
+    curve = [[epoch, 1 / epoch, None if epoch == 1 else 0.1 * epoch] for epoch in range(1, 700)]
+    version = _register(registry, "curve", folder, curve=curve)
+
+    def series(name: str) -> list[list[float]]:
+        found = registry._client.get_metric_history(version.mlflow_run, name)
+        return [[one.step, one.value] for one in sorted(found, key=lambda one: one.step)]
+
+    assert series("epoch/loss") == [[epoch, loss] for epoch, loss, _ in curve]
+    assert series("epoch/valid_ndcg_at_10") == [[epoch, score] for epoch, _, score in curve[1:]]
+
+
+def test_files_are_kept_beside_a_model(registry: Registry, folder: Path, tmp_path: Path) -> None:
+    version = _register(registry, "files", folder, files={"spec.json": '{"ä": 1}'})
+    assert registry.file(version, "spec.json") == '{"ä": 1}'
+    assert registry.file(version, "data.json") is None
+    for text in ("first", "second"):
+        (tmp_path / "plot.txt").write_text(text)
+        registry.attach(version, tmp_path / "plot.txt", "plots")
+    stored = registry._client.list_artifacts(version.mlflow_run, "plots")
+    assert [one.path for one in stored] == ["plots/plot.txt"]
+    assert registry.file(version, "plots/plot.txt") == "second"
+    assert registry.fetch(version) == registry.fetch(_register(registry, "files", folder))
+
+
 def test_versions_are_listed_newest_first_and_found_by_number(
     registry: Registry, tmp_path: Path
 ) -> None:

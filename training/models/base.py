@@ -83,6 +83,8 @@ class Model(ABC):
         config: the model's frozen configuration dataclass.
         fit_facts: what fitting reports beside quality: duration_seconds, train_positives,
             train_users, train_items and a network's epochs and validation; empty after `load`.
+        learning_curve: [epoch, training loss, validation NDCG@10 or None] of each epoch, those
+            before a restart included; empty for a model without epochs and after `load`.
     """
 
     name: ClassVar[str]
@@ -96,6 +98,7 @@ class Model(ABC):
         self.config = config
         self.item_ids = item_ids
         self.fit_facts: dict[str, float] = {}
+        self.learning_curve: list[list[Any]] = []
 
     @classmethod
     def fit(cls, snapshot: Snapshot, config: Mapping[str, Any], context: FitContext) -> Self:
@@ -127,6 +130,7 @@ class Model(ABC):
             )
         started = time.perf_counter()
         model = cls._fit(snapshot, parsed, context)
+        model.learning_curve = model.fit_facts.pop("curve", [])
         model.fit_facts |= {
             "train_positives": int(mask_E.sum()),
             "train_users": len(np.unique(snapshot.users[mask_E])),
