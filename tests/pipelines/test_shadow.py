@@ -74,11 +74,11 @@ def test_the_differences_are_those_of_the_two_tables(world, models, challenger):
     metrics = models._client.get_run(challenger.mlflow_run).data.metrics
     assert metrics["shadow/overlap_at_10"] == pytest.approx(sum(shared) / 90)
     assert metrics["shadow/first_changed"] == pytest.approx(sum(changed) / 90)
-    assert metrics["shadow/overlap_at_10/low"] < metrics["shadow/overlap_at_10"] < 1
+    assert metrics["shadow/low/overlap_at_10"] < metrics["shadow/overlap_at_10"] < 1
     reached = [len({item for own in found.values() for item in own}) for found in (other, served)]
     shift = (reached[0] - reached[1]) / 200
     assert metrics["shadow/coverage_shift_at_10"] == pytest.approx(shift)
-    assert {"shadow/overlap_at_10/heavy", "shadow/mean_popularity_shift_at_10"} <= set(metrics)
+    assert {"shadow/heavy/overlap_at_10", "shadow/mean_popularity_shift_at_10"} <= set(metrics)
 
 
 def test_the_card_and_the_report_show_them(world, models, challenger):

@@ -61,17 +61,17 @@ bootstrap over users where there are at least two; groups of fewer than 20 users
 
 | metric | all | new | light | heavy |
 | --- | --- | --- | --- | --- |
-| ndcg@10 | 0.1234 [0.1100, 0.1300] | - | 0.0500 [0.0400, 0.0600] | 0.1700 [0.1600, 0.1800] |
+| ndcg@10&emsp; | 0.1234 [0.1100, 0.1300]&emsp; | -&emsp; | 0.0500 [0.0400, 0.0600]&emsp; | 0.1700 [0.1600, 0.1800]&emsp; |
 
 | of all lists | value |
 | --- | --- |
-| coverage@10 | 0.4200 |
+| coverage@10&emsp; | 0.4200&emsp; |
 
 What comes of an item shown, beside what the item's own mean foretells:
 
 | answer | this model | item means |
 | --- | --- | --- |
-| clicks: area under the ROC curve, 0.5 is chance | 0.8100 | 0.6600 |
+| clicks: area under the ROC curve, 0.5 is chance&emsp; | 0.8100&emsp; | 0.6600&emsp; |
 
 ## Cost
 
@@ -97,7 +97,7 @@ well-placed items are favoured.
 
 | option | value |
 | --- | --- |
-| width | `64` |"""
+| width&emsp; | `64`&emsp; |"""
 
 
 TRIAL = Trial("abcdef0123456789", 200, "2026-02-01T00:00Z", "2026-02-02T00:00Z", 10, 0.95)
@@ -163,7 +163,7 @@ def test_the_verdict_takes_the_place_of_the_one_before():
 def test_the_lists_are_those_that_were_judged():
     rows = [replace(row, metric=row.metric.replace("@10", "@5")) for row in ROWS]
     card = model_card("m", "s", TAGS, {}, {}, rows, trial=replace(TRIAL, k=5))
-    assert "| ndcg@5 | 0.1234 [0.1100, 0.1300] | - |" in card
+    assert "| ndcg@5&emsp; | 0.1234 [0.1100, 0.1300]&emsp; | -&emsp; |" in card
     assert "Its lists of 5 reach 42% of the catalogue." in card
 
 
@@ -181,8 +181,8 @@ champion version 2, beside those that were made without it.
 
 | difference | all | new | light | heavy |
 | --- | --- | --- | --- | --- |
-| shared of the first 10 | 0.6867 [0.6500, 0.7200] | - | - | - |
-| first item is another | 0.2000 | - | - | - |
+| shared of the first 10&emsp; | 0.6867 [0.6500, 0.7200]&emsp; | -&emsp; | -&emsp; | -&emsp; |
+| first item is another&emsp; | 0.2000&emsp; | -&emsp; | -&emsp; | -&emsp; |
 
 """
     about = {"users": 90, "interval_end": "2026-02-02T06:00Z", "k": 10}
