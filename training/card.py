@@ -302,7 +302,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; nothing without rows."""
     if not rows:
         return ""
-    lines = [header, ["---"] * len(header), *([*map(_spaced, row)] for row in rows)]
+    head, *body = ([*map(_spaced, row)] for row in (header, *rows))
+    lines = [head, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

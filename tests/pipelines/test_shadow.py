@@ -85,7 +85,7 @@ def test_the_card_and_the_report_show_them(world, models, challenger):
     text = models.card(challenger).split("## Shadow\n\n")[1].split("\n\n## ")[0]
     assert text.startswith(
         "Lists of 90 users of the interval that ends at 2026-02-01T06:00Z, with this version in "
-        "place of champion version 1, beside those that were made without it.\n\n| difference | "
+        "place of champion version 1, beside those that were made without it.\n\n| difference&emsp; | "
     )
     project = world.runner()._project
     found = report(project)
