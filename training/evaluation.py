@@ -273,17 +273,18 @@ def named_values(rows: Sequence[MetricRow]) -> dict[str, float]:
     """An evaluation as flat numbers for a registry.
 
     Returns:
-        `<metric>` is the mean over all users, `<metric>/low` and `<metric>/high` the ends of its
-        interval, `<metric>/<group>` the mean of a group. Groups that are not `shown` are absent.
+        `<metric>` is the mean over all users, `low/<metric>` and `high/<metric>` the ends of its
+        interval, `<group>/<metric>` the mean of a group: MLflow draws what shares its beginning
+        together, and there are more metrics than groups. Groups that are not `shown` are absent.
     """
     found = {}
     for row in filter(shown, rows):
         if row.group != "all":
-            found[f"{row.metric}/{row.group}"] = row.value
+            found[f"{row.group}/{row.metric}"] = row.value
             continue
         found[row.metric] = row.value
         if row.low is not None:
-            found |= {f"{row.metric}/low": row.low, f"{row.metric}/high": row.high}
+            found |= {f"low/{row.metric}": row.low, f"high/{row.metric}": row.high}
     return found
 
 

@@ -74,18 +74,18 @@ def test_the_differences_are_those_of_the_two_tables(world, models, challenger):
     metrics = models._client.get_run(challenger.mlflow_run).data.metrics
     assert metrics["shadow/overlap_at_10"] == pytest.approx(sum(shared) / 90)
     assert metrics["shadow/first_changed"] == pytest.approx(sum(changed) / 90)
-    assert metrics["shadow/overlap_at_10/low"] < metrics["shadow/overlap_at_10"] < 1
+    assert metrics["shadow/low/overlap_at_10"] < metrics["shadow/overlap_at_10"] < 1
     reached = [len({item for own in found.values() for item in own}) for found in (other, served)]
     shift = (reached[0] - reached[1]) / 200
     assert metrics["shadow/coverage_shift_at_10"] == pytest.approx(shift)
-    assert {"shadow/overlap_at_10/heavy", "shadow/mean_popularity_shift_at_10"} <= set(metrics)
+    assert {"shadow/heavy/overlap_at_10", "shadow/mean_popularity_shift_at_10"} <= set(metrics)
 
 
 def test_the_card_and_the_report_show_them(world, models, challenger):
     text = models.card(challenger).split("## Shadow\n\n")[1].split("\n\n## ")[0]
     assert text.startswith(
         "Lists of 90 users of the interval that ends at 2026-02-01T06:00Z, with this version in "
-        "place of champion version 1, beside those that were made without it.\n\n| difference | "
+        "place of champion version 1, beside those that were made without it.\n\n| difference&emsp; | "
     )
     project = world.runner()._project
     found = report(project)

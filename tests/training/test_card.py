@@ -59,19 +59,19 @@ On frozen test set abcdef012345: what 200 users liked from 2026-02-01T00:00Z to 
 (UTC). The whole catalogue is ranked, items met before are left out. Means, with 95% intervals by \
 bootstrap over users where there are at least two; groups of fewer than 20 users are not shown.
 
-| metric | all | new | light | heavy |
+| metric&emsp; | all&emsp; | new&emsp; | light&emsp; | heavy&emsp; |
 | --- | --- | --- | --- | --- |
-| ndcg@10 | 0.1234 [0.1100, 0.1300] | - | 0.0500 [0.0400, 0.0600] | 0.1700 [0.1600, 0.1800] |
+| ndcg@10&emsp; | 0.1234 [0.1100, 0.1300]&emsp; | -&emsp; | 0.0500 [0.0400, 0.0600]&emsp; | 0.1700 [0.1600, 0.1800]&emsp; |
 
-| of all lists | value |
+| of all lists&emsp; | value&emsp; |
 | --- | --- |
-| coverage@10 | 0.4200 |
+| coverage@10&emsp; | 0.4200&emsp; |
 
 What comes of an item shown, beside what the item's own mean foretells:
 
-| answer | this model | item means |
+| answer&emsp; | this model&emsp; | item means&emsp; |
 | --- | --- | --- |
-| clicks: area under the ROC curve, 0.5 is chance | 0.8100 | 0.6600 |
+| clicks: area under the ROC curve, 0.5 is chance&emsp; | 0.8100&emsp; | 0.6600&emsp; |
 
 ## Cost
 
@@ -95,9 +95,9 @@ well-placed items are favoured.
 
 ## Options
 
-| option | value |
+| option&emsp; | value&emsp; |
 | --- | --- |
-| width | `64` |"""
+| width&emsp; | `64`&emsp; |"""
 
 
 TRIAL = Trial("abcdef0123456789", 200, "2026-02-01T00:00Z", "2026-02-02T00:00Z", 10, 0.95)
@@ -163,7 +163,7 @@ def test_the_verdict_takes_the_place_of_the_one_before():
 def test_the_lists_are_those_that_were_judged():
     rows = [replace(row, metric=row.metric.replace("@10", "@5")) for row in ROWS]
     card = model_card("m", "s", TAGS, {}, {}, rows, trial=replace(TRIAL, k=5))
-    assert "| ndcg@5 | 0.1234 [0.1100, 0.1300] | - |" in card
+    assert "| ndcg@5&emsp; | 0.1234 [0.1100, 0.1300]&emsp; | -&emsp; |" in card
     assert "Its lists of 5 reach 42% of the catalogue." in card
 
 
@@ -179,10 +179,10 @@ def test_the_shadow_comes_before_the_cost_and_is_replaced():
 Lists of 90 users of the interval that ends at 2026-02-02T06:00Z, with this version in place of \
 champion version 2, beside those that were made without it.
 
-| difference | all | new | light | heavy |
+| difference&emsp; | all&emsp; | new&emsp; | light&emsp; | heavy&emsp; |
 | --- | --- | --- | --- | --- |
-| shared of the first 10 | 0.6867 [0.6500, 0.7200] | - | - | - |
-| first item is another | 0.2000 | - | - | - |
+| shared of the first 10&emsp; | 0.6867 [0.6500, 0.7200]&emsp; | -&emsp; | -&emsp; | -&emsp; |
+| first item is another&emsp; | 0.2000&emsp; | -&emsp; | -&emsp; | -&emsp; |
 
 """
     about = {"users": 90, "interval_end": "2026-02-02T06:00Z", "k": 10}

@@ -318,8 +318,8 @@ def test_values_are_named_by_metric_end_and_group_from_20_users_on() -> None:
     ]
     assert named_values(rows) == {
         "ndcg@5": 0.3,
-        "ndcg@5/low": 0.2,
-        "ndcg@5/high": 0.4,
-        "ndcg@5/light": 0.2,
+        "low/ndcg@5": 0.2,
+        "high/ndcg@5": 0.4,
+        "light/ndcg@5": 0.2,
         "coverage@5": 0.7,
     }
