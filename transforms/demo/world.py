@@ -17,6 +17,7 @@ from transforms.demo.behaviour import Behaviour, Follows
 from transforms.demo.catalogue import Catalogue, build_catalogue
 from transforms.demo.config import DRIFTS, DemoConfig, DemoConfigError, micros
 from transforms.demo.feed import Shelves
+from transforms.demo.plants import PLANTED, planted
 from transforms.demo.population import Population
 from transforms.demo.reactions import Reactions
 from transforms.demo.tables import (
@@ -205,7 +206,25 @@ class DemoWorld:
                 rows = slice(*np.searchsorted(events.timestamp_E, [first, last]).tolist())
                 if rows.start < rows.stop:
                     block = self._people.block(index)
-                    yield event_batch(day, events, rows, people=self._people, block=block, ids=ids)
+                    batch = event_batch(
+                        day, events, rows, people=self._people, block=block, ids=ids
+                    )
+                    yield self._planted(batch)
+
+    def _planted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        moment = self.config.drift_moment
+        kinds = DRIFTS[self.config.drift]
+        if moment is None or not PLANTED & {*kinds}:
+            return batch
+        items = self._catalogue
+        return planted(kinds, batch, micros(moment), items.duration_N, self._burst_item)
+
+    @cached_property
+    def _burst_item(self) -> int:
+        """The best clip or podcast that is there before the drift."""
+        items, moment = self._catalogue, self.config.drift_moment or self.config.end
+        able_N = ~np.isnan(items.duration_N) & (items.created_N < micros(moment))
+        return int(np.argmax(np.where(able_N, items.quality_N, -np.inf)))
 
     def _days_before(self, end: int) -> int:
         """Return the number of days that begin before `end` (µs)."""
