@@ -44,7 +44,7 @@ def run(context: StageContext) -> StageResult:
         rows=rows,
         watched=watched,
         at=context.interval.end,
-        every=context.project.pipeline.schedule.every,
+        every=context.interval.end - context.interval.start,
         predictions=scores,
         past_predictions=past,
         same_models=same,
@@ -208,7 +208,7 @@ def _features(context: StageContext) -> tuple[list[str], pa.Table]:
     watched = list(pipeline.drift.columns) or [
         name for name in columns("examples") if name not in _NO_FEATURES
     ]
-    step = step_of(pipeline.schedule.every)
+    step = step_of(context.interval.end - context.interval.start)
     days = max(1, pipeline.drift.reference // step) + MOST_PAST + 2
     reach = min(pipeline.features.training_window, days * step)
     end = context.interval.end
