@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(sections[-1], flush=True)
         if options.runs:
             runs: list[Run] = []
-            seeds = range(options.runs)
+            seeds = range(options.seed, options.seed + options.runs)
             for done in pool.map(partial(planted, options.users), seeds):
                 runs += done
                 for run in done:
