@@ -77,8 +77,13 @@ def quiet(intervals: int, users: int, seed: int) -> list[tuple[str, ...]]:
     return [named(rows, end, seed) for end in ends]
 
 
-def planted(users: int, seed: int) -> list[Run]:
-    """A drift of each kind in the world of one seed, at a time of the day that the seed chooses."""
+def planted(users: int, start: float, minutes: float, seed: int) -> list[Run]:
+    """A drift of each kind in the world of one seed, at a time of the day that the seed chooses.
+
+    Nothing when that many minutes have passed since the start.
+    """
+    if time.monotonic() - start > 60 * minutes:
+        return []
     runs = []
     for kind in KINDS:
         config = DemoConfig(
@@ -145,6 +150,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--users", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--minutes", type=float, default=120, help="no world of planted drifts is begun later"
+    )
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--page", type=Path)
     given = sys.argv[1:] if arguments is None else arguments
@@ -164,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.runs:
             runs: list[Run] = []
             seeds = range(options.seed, options.seed + options.runs)
-            for done in pool.map(partial(planted, options.users), seeds):
+            for done in pool.map(partial(planted, options.users, start, options.minutes), seeds):
                 runs += done
                 for run in done:
                     print(json.dumps(run.__dict__), flush=True)

@@ -76,6 +76,8 @@ def run(context: StageContext) -> StageResult:
             if blocks
             else "may be published",
         },
+        psi={column.name: column.score for column in verdict.columns if column.score is not None},
+        figures=_figures(context, verdict),
     )
     if blocks:
         lines = "\n".join(f"  {line}" for line in verdict.words)
@@ -141,6 +143,24 @@ def _summary(verdict: DriftVerdict, outcome: str, report: str) -> dict[str, Any]
         "share": verdict.share,
         "report": report,
     }
+
+
+def _figures(context: StageContext, verdict: DriftVerdict) -> dict[str, float]:
+    """What the dashboard draws over time beside the columns (DM-08, DM-16, DM-18)."""
+    from training.drift_workspace import SHARE
+
+    found = {SHARE: verdict.share}
+    for each in verdict.quality:
+        found[f"{each.metric} of {each.model}"] = each.current
+    for stage in ("validate", "examples", "candidates"):
+        run = context.history.last_success(stage, context.interval)
+        if run is not None:
+            found[f"rows of {stage}"] = float(run.rows_out)
+            found[f"seconds of {stage}"] = run.seconds
+            rows: Mapping[str, Mapping[str, int]] = run.detail.get("rows", {})
+            if rows:
+                found["rows quarantined"] = float(sum(n["quarantined"] for n in rows.values()))
+    return found
 
 
 def _done(context: StageContext, verdict: DriftVerdict) -> str:
