@@ -317,3 +317,18 @@ def test_limits_that_mean_nothing_are_refused_in_words(limits, message):
     with pytest.raises(DriftInputError) as caught:
         DriftThresholds(**limits)
     assert str(caught.value) == message
+
+
+def test_a_page_with_all_columns_moved_is_small(tmp_path):
+    names = [f"feature_{number}" for number in range(30)]
+
+    def draw(seed: int, shift: float) -> pa.Table:
+        rng = np.random.default_rng(seed)
+        return pa.table({name: rng.normal(shift, 1.0, 5000) for name in names})
+
+    verdict = report(tmp_path, draw(1, 0.0), draw(2, 2.0))
+    assert len(drifted(verdict)) == 30
+    assert (tmp_path / "drift.html").stat().st_size < 5_000_000
+    assert (tmp_path / "snapshot.json").stat().st_size < 1_000_000
+    # Those that are not drawn are named all the same.
+    assert all(name in verdict.words[0] for name in names)

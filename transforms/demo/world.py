@@ -102,6 +102,18 @@ class DemoWorld:
         first, last = micros(max(start, self.config.start)), micros(min(end, self.config.end))
         return self._event_batches(first, last)
 
+    def planted(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """Return what this world's drift makes of events of the same world without drift.
+
+        Drifts that change behaviour itself are not planted into a log: these rows stay the same.
+        """
+        moment = self.config.drift_moment
+        kinds = DRIFTS[self.config.drift]
+        if moment is None or not PLANTED & {*kinds}:
+            return events
+        items = self._catalogue
+        return planted(kinds, events, micros(moment), items.duration_N, self._burst_item)
+
     def items(self) -> pa.Table:
         """Return all items in order of creation; columns as in `ITEM_SCHEMA`."""
         return pa.Table.from_batches(self.items_batches(), ITEM_SCHEMA).combine_chunks()
@@ -209,15 +221,7 @@ class DemoWorld:
                     batch = event_batch(
                         day, events, rows, people=self._people, block=block, ids=ids
                     )
-                    yield self._planted(batch)
-
-    def _planted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        moment = self.config.drift_moment
-        kinds = DRIFTS[self.config.drift]
-        if moment is None or not PLANTED & {*kinds}:
-            return batch
-        items = self._catalogue
-        return planted(kinds, batch, micros(moment), items.duration_N, self._burst_item)
+                    yield self.planted(batch)
 
     @cached_property
     def _burst_item(self) -> int:
