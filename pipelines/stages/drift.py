@@ -61,8 +61,6 @@ def run(context: StageContext) -> StageResult:
     found = _summary(verdict, outcome, str(folder / "drift.html"))
     for line in verdict.words:
         context.progress(line)
-    if set(found["named"]) - _told(context, former):
-        _tell(context, verdict)
     blocks = verdict.drifted and options.on_drift == "block"
     keep_snapshot(
         folder / "snapshot.json",
@@ -79,6 +77,9 @@ def run(context: StageContext) -> StageResult:
         psi={column.name: column.score for column in verdict.columns if column.score is not None},
         figures=_figures(context, verdict),
     )
+    # Last, so that an attempt which fails before it tells nobody, and the next one does.
+    if set(found["named"]) - _told(context, former):
+        _tell(context, verdict)
     if blocks:
         lines = "\n".join(f"  {line}" for line in verdict.words)
         raise DriftError(
@@ -321,7 +322,7 @@ def _quality(context: StageContext, served: Mapping[Any, Mapping[str, Any]]) -> 
     }
     now = served.get(end, {})
     found = []
-    for model in _learnt(now) or {BASELINE: None}:
+    for model in list(_learnt(now)) or [BASELINE]:
         of_model = {
             at: value
             for at, detail in sorted(served.items())
