@@ -1,4 +1,4 @@
-"""Who hears of a stage that failed or of a run that is late, and how."""
+"""Who hears of a stage that failed, of a run that is late or of drift, and how."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Alert:
     """What a person should hear of.
 
     Args:
-        kind: ``failed``, when no further attempt is made, or ``late``.
+        kind: ``failed``, when no further attempt is made, ``late``, or ``drift``.
         pipeline: Name of the pipeline.
         stage: Name of the stage; empty for a whole run.
         interval_end: End of the interval, as ``--at`` takes it; empty where it is not known.
@@ -78,7 +78,7 @@ class Alert:
         next_command: The command that goes on from here.
     """
 
-    kind: Literal["failed", "late"]
+    kind: Literal["failed", "late", "drift"]
     pipeline: str
     stage: str
     interval_end: str
@@ -90,7 +90,8 @@ class Alert:
         """One line."""
         what = f"{self.pipeline}, {self.stage}" if self.stage else self.pipeline
         of = f", interval that ends at {self.interval_end}" if self.interval_end else ""
-        return f"Sextant: {what} {'has failed' if self.kind == 'failed' else 'is late'}{of}"
+        said = {"failed": "has failed", "late": "is late", "drift": "has found drift"}
+        return f"Sextant: {what} {said[self.kind]}{of}"
 
     @property
     def text(self) -> str:

@@ -52,8 +52,20 @@ class Demo(Record):
     events_per_user_day: float = Field(
         6.0, ge=1, le=200, description="Mean number of events of a user on an active day."
     )
-    drift: Literal["taste", "device", "none"] = Field(
-        "taste", description="What changes at `drift_at`: tastes and devices, devices, or nothing."
+    drift: Literal[
+        "taste",
+        "taste_alone",
+        "device",
+        "watch_time",
+        "new_device",
+        "missing_source",
+        "burst",
+        "none",
+    ] = Field(
+        "taste",
+        description="What changes at `drift_at`: tastes and devices, only the one or the other, "
+        "seconds watched, a device that appears, a device whose log is missing, an item that "
+        "everybody sees, or nothing.",
     )
     drift_at: Time | None = Field(
         None, description="When; two days before the end of the period when not given."

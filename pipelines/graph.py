@@ -272,7 +272,7 @@ def build_steps(
             name="drift",
             kind="drift",
             group="publication",
-            summary="compare the interval with the training window",
+            summary="compare the interval with the days before it",
             needs=("candidates", "evaluate"),
             reads=("examples", "staged_candidates"),
             options={

@@ -90,10 +90,11 @@ def column_findings(drift: Drift, _: Path) -> tuple[list[Finding], list[Problem]
     known = columns("examples")
     return [
         Finding(
-            ("drift", "columns", number),
+            ("drift", field, number),
             f"the table `examples` has no column `{name}`",
             f"{closest(name, known)} They are listed in docs/features.md.".strip(),
         )
-        for number, name in enumerate(drift.columns)
+        for field in ("columns", "ignore")
+        for number, name in enumerate(getattr(drift, field))
         if name not in known
     ], []

@@ -333,18 +333,54 @@ class Gate(Record):
 
 
 class Drift(Record):
-    """When new data counts as different from the data that models learnt from."""
+    """When new data counts as different from the data of the days before.
 
-    psi: float = Field(0.2, gt=0, description="Population stability index of a drifted column.")
-    share: Share = Field(0.5, description="Share of drifted columns that makes the data drifted.")
-    quality_drop: float = Field(
-        0.05, gt=0, description="Fall of the champion's metric below its seven-day mean."
+    The limit of a column is what quiet intervals of the same time of day show; these only bound it.
+    """
+
+    psi: float = Field(
+        0.05, gt=0, description="Least population stability index of a column that moves."
     )
-    sample: Count = Field(20_000, description="Rows compared, at most.")
+    share: float = Field(
+        0.0, ge=0, lt=1, description="Share of drifted columns above which the data drift."
+    )
+    reference: Duration = Field(
+        "7d", validate_default=True, description="How far back the days of comparison reach."
+    )
+    false_alarm: float = Field(
+        0.05,
+        ge=1e-6,
+        le=0.5,
+        description="Chance that any column of a quiet interval moves; two of four make drift.",
+    )
+    null_rate: Share = Field(0.05, description="Change of a null rate above which a column moves.")
+    skewness: float = Field(3.0, ge=0, description="Skewness above which scores are suspect.")
+    outlier_percentage: float = Field(
+        5.0, ge=0, le=100, description="Percentage of far-out scores above which they are suspect."
+    )
+    quality_drop: float = Field(
+        0.05, gt=0, description="Fall of a served model's metric below its seven-day mean."
+    )
+    sample: int = Field(5_000, ge=50, description="Rows of an interval that are compared, at most.")
+    min_rows: int = Field(50, ge=2, description="Rows that an interval needs to be compared.")
+    min_people: Count = Field(20, description="People that a label needs to be named in a report.")
     on_drift: Literal["warn", "block"] = Field(
         "warn", description="Whether drift keeps the new candidates from being published."
     )
     columns: Many[str] = Field((), description="Columns to watch; all features when empty.")
+    ignore: Many[str] = Field(
+        ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
+        description="Columns not to watch; those of the calendar differ between any two intervals.",
+    )
+
+    @model_validator(mode="after")
+    def _a_sample_is_enough(self) -> Self:
+        if self.sample < self.min_rows:
+            raise RefusedError(
+                f"`sample` is {self.sample}, fewer than the {self.min_rows} rows of `min_rows`",
+                f"Write sample: {self.min_rows} or more.",
+            )
+        return self
 
 
 class Maintenance(Record):

@@ -326,9 +326,8 @@ def report_text(found: Mapping[str, Any]) -> str:
             for model, other in entry["shadow"].items()
         ]
         if entry["drift"]:
-            lines.append(
-                f"  drift: {entry['drift']['outcome']}. " + " ".join(entry["drift"]["reasons"])
-            )
+            lines.append(f"  drift: {entry['drift']['outcome']}")
+            lines += [f"    {reason}" for reason in entry["drift"]["reasons"]]
         if entry["out_of_network"] is not None:
             lines.append(
                 f"  lists: {entry['out_of_network']:.0%} by people whom the users do not follow"

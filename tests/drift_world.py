@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def features(
             "blank": pa.nulls(rows, pa.float64()),
             "constant": np.ones(rows),
             "tags": pa.array([["cooking"]] * rows),
-            "timestamp": pa.array([AT] * rows, pa.timestamp("us", tz="UTC")),
+            "seen_at": pa.array([AT] * rows, pa.timestamp("us", tz="UTC")),
         }
     )
 
@@ -44,15 +44,29 @@ def scores(values: np.ndarray) -> pa.Table:
     return pa.table({"user_id": ids, "score": pa.array(values), "model_version": [1] * len(ids)})
 
 
-def report(out_dir: Path, reference: pa.Table, current: pa.Table, **changes) -> DriftVerdict:
+def window(*days: pa.Table, at: datetime = AT) -> pa.Table:
+    """Tables as the rows of one interval a day, the last one being that which ends at a moment."""
+    stamped = []
+    for back, rows in enumerate(reversed(days)):
+        moment = at - back * timedelta(days=1) - timedelta(hours=1)
+        time = pa.array([moment] * rows.num_rows, pa.timestamp("us", tz="UTC"))
+        names = [name for name in rows.column_names if name != "timestamp"]
+        stamped.insert(0, rows.select(names).append_column("timestamp", time))
+    return pa.concat_tables(stamped, promote_options="default")
+
+
+def report_of(out_dir: Path, rows: pa.Table, **changes) -> DriftVerdict:
+    """The report of a window of rows."""
     settings = {
-        "predictions_reference": None,
-        "predictions_current": None,
-        "quality": {},
-        "quality_history": (),
+        "watched": [name for name in rows.column_names if name not in ("timestamp", "item_id")],
+        "at": AT,
+        "every": timedelta(hours=6),
         "thresholds": DriftThresholds(),
         "seed": 1,
     }
-    return drift_report(
-        reference=reference, current=current, out_dir=out_dir, **(settings | changes)
-    )
+    return drift_report(rows=rows, out_dir=out_dir, **(settings | changes))
+
+
+def report(out_dir: Path, reference: pa.Table, current: pa.Table, **changes) -> DriftVerdict:
+    """The report of an interval against the same hours of the day before."""
+    return report_of(out_dir, window(reference, current), **changes)

@@ -22,6 +22,7 @@ _CATALOGUE = "transforms/test_catalogue.py"
 
 _NETWORK = "training/test_transformer_network.py"
 _SOCIAL = "training/test_models_social_gnn.py"
+_DRIFT = "pipelines/test_drift_stage.py"
 _DECIDE = "pipelines/test_decide.py"
 _RETRAINING = "end_to_end/test_retraining.py"
 _AIRFLOW = "pipelines/test_airflow.py"
@@ -112,7 +113,13 @@ CHECKS: dict[str, tuple[str, str]] = {
     "RG-19": (_CARDS, "test_the_store_shows_a_run"),
     "RG-20": ("training/test_registry_servers.py", "test_a_server_keeps_models_too"),
     "DM-01": ("training/test_drift_checks.py", "test_quality_drops_by_more_than_the_limit"),
+    "DM-02": (_DRIFT, "test_an_episode_is_told_once"),
     "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
+    "DM-04": ("training/test_drift_checks.py", "test_scores_out_of_shape_alert"),
+    "DM-07": (_DRIFT, "test_every_served_model_is_watched"),
+    "DM-08": ("training/test_drift_workspace.py", "test_an_interval_is_one_snapshot"),
+    "DM-09": ("training/test_drift_power.py", "test_quiet_intervals_raise_no_alert"),
+    "DM-10": ("training/test_drift.py", "test_the_shifted_columns_are_named"),
     "RO-01": (_AIRFLOW, "test_a_run_owns_six_hours"),
     "RO-02": (_SCHEDULED, "test_each_interval_registers_one_version"),
     "RO-03": (_AIRFLOW, "test_a_run_owns_six_hours"),

@@ -1,41 +1,42 @@
 """Drift of features, predictions and quality: a report for people and a verdict for the DAG.
 
-Evidently draws the report and computes the PSI of each column; what counts as drift is decided
-here, because a fixed limit raises false alarms on small samples: the PSI of two samples of 50 rows
-from one distribution is often above 0.2. A column drifts when its PSI reaches the limit and exceeds
-what chance explains (`psi_noise`). Evidently is given the same limit, so page and verdict agree.
+What counts as drift is decided here, without Evidently, which draws it. A column moves when its PSI
+reaches the limit of the spec and exceeds what quiet intervals show (`training.drift_limits`). It
+drifts when it moved in two of the last four intervals, or so far in this one that one is enough, or
+when it moved over the last day as a whole, which shows smaller changes that last. One interval
+alone says little: with thirty columns, a limit that quiet intervals hardly ever exceed is one that
+no shift of a small pipeline exceeds either.
 """
 
-import html
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from training.drift_checks import (
+    DISCRETE,
     Comparable,
     DriftInputError,
-    comparable_columns,
-    mean_quality,
-    null_rate_drifts,
-    psi_noise,
     score_shape,
 )
+from training.drift_columns import USER, Moved, Slot, comparable, judge, rows_moved, slot_of
+from training.drift_page import draw
 from training.drift_verdict import (
     Alert,
     ColumnDrift,
     DriftThresholds,
     DriftVerdict,
+    Quality,
     QualityDrift,
     raise_alerts,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
+from training.drift_words import causes_of, change_of, rows_change
 
 __all__ = [
     "Alert",
@@ -43,251 +44,298 @@ __all__ = [
     "DriftInputError",
     "DriftThresholds",
     "DriftVerdict",
+    "Quality",
     "QualityDrift",
     "drift_report",
+    "judge_columns",
 ]
 
-_PREDICTION: Final = "prediction.score"
+PREDICTION: Final = "prediction.score"
+LAST: Final = 4
+"""Intervals of which two must name a column (DM-09: drift is told within a day of four)."""
+_NEEDED: Final = 2
+_DAY: Final = timedelta(days=1)
+_DAY_CHANCE: Final = 0.02
+"""Part of the false alarms that the last day may raise: neighbouring days share most rows."""
 
 
 def drift_report(
     *,
-    reference: pa.Table,
-    current: pa.Table,
-    predictions_reference: pa.Table | None,
-    predictions_current: pa.Table | None,
-    quality: Mapping[str, float],
-    quality_history: Sequence[float],
+    rows: pa.Table,
+    watched: Sequence[str],
+    at: datetime,
+    every: timedelta,
+    predictions: pa.Table | None = None,
+    past_predictions: pa.Table | None = None,
+    same_models: bool = True,
+    quality: Sequence[Quality] = (),
     thresholds: DriftThresholds,
     out_dir: Path,
     seed: int,
     model: str = "model",
-    at: datetime | None = None,
+    since: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    done: Callable[[DriftVerdict], str] = lambda _: "",
 ) -> DriftVerdict:
     """Compare an interval with the past and write what was found.
 
     Writes to `out_dir`, which is made where missing: `drift.html` (one page, works offline),
     `snapshot.json` (for `evidently.core.report.Snapshot.load` and for a workspace) and
-    `verdict.json`. Neither ids nor free text reach any of them, see `comparable_columns`.
+    `verdict.json`. Neither ids of people nor free text reach any of them, see `comparable_columns`.
 
-    Tables with fewer than `thresholds.min_rows` rows, none included, are no error: their columns
-    are not compared, `enough_data` is false and a note says so. Quality is judged all the same.
+    Fewer than `thresholds.min_rows` rows, none included, are no error: their columns are not
+    compared, `enough_data` is false and a note says so. Quality is judged all the same.
 
     Args:
-        reference: features of the past.
-        current: features of the interval.
-        predictions_reference: scores given in the past, numeric column `score`; None if unknown.
-        predictions_current: scores given in the interval, likewise.
-        quality: metrics of the interval; empty when none was measured.
-        quality_history: the watched metric in the seven days before, one value a run.
-        thresholds: limits.
-        out_dir: folder of the three files.
-        seed: of sampling and of the noise estimate; not negative.
-        model: name of the judged model, for the alerts.
-        at: end of the judged interval, for alerts and snapshot; without it alerts have no time and
-            the snapshot that of the call.
+        rows: Features of the interval and of the past, with `timestamp`, and with `user_id` and
+            `item_id` where they are known.
+        watched: Columns of theirs to compare.
+        at: End of the judged interval.
+        every: Length of an interval.
+        predictions: Scores given in the interval, numeric column `score`, with `user_id` where it
+            is known; None if unknown.
+        past_predictions: Scores given in earlier intervals; None where there are none.
+        same_models: Whether the same versions gave them. Scores of others have another scale; only
+            their shape is looked at.
+        quality: The watched metric of each served model.
+        thresholds: Limits.
+        out_dir: Folder of the three files.
+        seed: Of sampling and resampling; not negative.
+        model: Name of the model that gave the scores, for the alerts.
+        since: Column that the verdict of the interval before named -> since when.
+        notes: What else could not be judged, in words.
+        done: Says what was done about a verdict.
 
     Raises:
-        DriftInputError: when a table has a column twice, predictions have no numeric `score`, or
-            the watched metric is not among the measured ones.
+        DriftInputError: When the rows have a column twice, or predictions no numeric `score`.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    notes: list[str] = []
-    compared, excluded = _compare(reference, current, thresholds, rng, notes)
-    enough_data = not notes
+    noted = list(notes)
+    columns, compared, excluded, slot = judge_columns(
+        rows, watched, at, every, thresholds, seed, noted
+    )
+    sides = slot.reference.num_rows, slot.current.num_rows
+    enough_data = min(sides) >= thresholds.min_rows
     scores = past_scores = None
-    if predictions_current is not None:
-        scores = score_shape(predictions_current)
-        if predictions_reference is not None:
-            past_scores = score_shape(predictions_reference)
-            more, more_excluded = _compare(
-                _scores_only(predictions_reference),
-                _scores_only(predictions_current),
-                thresholds,
-                rng,
-                notes,
-            )
-            compared += more
-            excluded |= more_excluded
-    limits = _limits(compared, thresholds, rng)
-    psi = _draw(compared, limits, thresholds, out_dir, notes=notes, at=at)
-    columns = _judge(compared, limits, psi, thresholds)
-    watched = _watch(quality, quality_history, thresholds, notes)
+    if predictions is not None:
+        scores = score_shape(predictions)
+        if past_predictions is not None:
+            past_scores = score_shape(past_predictions)
+        if past_predictions is not None and same_models:
+            found = _judge_scores(predictions, past_predictions, thresholds, seed, noted)
+            columns += [column for column, _ in found]
+            compared += [values for _, values in found]
+    named = since or {}
+    columns = [
+        replace(column, since=named.get(column.name, column.since)) if column.drifted else column
+        for column in columns
+    ]
+    columns.sort(key=lambda c: (not c.drifted, c.score is None, -(c.score or 0.0), c.name))
+    judged = _judge_quality(quality, thresholds, noted)
     alerts = raise_alerts(
-        columns=columns,
-        quality=watched,
+        columns=tuple(columns),
+        quality=judged,
         scores=scores,
         past_scores=past_scores,
         thresholds=thresholds,
         model=model,
-        timestamp=at.isoformat() if at else None,
+        timestamp=at.isoformat(),
     )
+    drifted = frozenset(column.name for column in columns if column.drifted)
+    reasons = tuple(alert.message for alert in alerts)
+    causes = tuple(causes_of(slot, compared, drifted)) if alerts else ()
     verdict = DriftVerdict(
         drifted=bool(alerts),
-        reasons=tuple(alert.message for alert in alerts),
-        notes=tuple(notes),
+        words=(),
+        reasons=reasons,
+        causes=causes,
+        notes=tuple(noted),
         enough_data=enough_data,
-        share=sum(column.drifted for column in columns) / max(len(columns), 1),
-        columns=columns,
+        share=len(drifted) / max(len(columns), 1),
+        columns=tuple(columns),
         excluded=dict(sorted(excluded.items())),
-        quality=watched,
+        quality=judged,
         scores=scores,
         alerts=alerts,
-        rows_reference=reference.num_rows,
-        rows_current=current.num_rows,
+        rows_reference=sides[0],
+        rows_current=sides[1],
         thresholds=thresholds,
         seed=seed,
     )
+    verdict = replace(verdict, words=_words(verdict, done))
+    draw(columns, compared, verdict.words, out_dir, at)
     text = json.dumps(verdict.to_dict(), indent=2, allow_nan=False)
     (out_dir / "verdict.json").write_text(text + "\n", encoding="utf-8")
     return verdict
 
 
-def _compare(
-    reference: pa.Table,
-    current: pa.Table,
+def judge_columns(
+    rows: pa.Table,
+    watched: Sequence[str],
+    at: datetime,
+    every: timedelta,
     thresholds: DriftThresholds,
-    rng: np.random.Generator,
+    seed: int,
     notes: list[str],
-) -> tuple[list[Comparable], dict[str, str]]:
-    """Sample both sides and choose their comparable columns; none, with a note, of few rows."""
-    smaller = min(reference.num_rows, current.num_rows)
-    if smaller < thresholds.min_rows:
-        what = "predictions" if current.column_names == [_PREDICTION] else "data"
-        notes.append(
-            f"not enough {what} to compare columns: {reference.num_rows} reference and "
-            f"{current.num_rows} current rows, {thresholds.min_rows} are needed on each side"
+) -> tuple[list[ColumnDrift], list[Comparable], dict[str, str], Slot]:
+    """Judge the columns of an interval by it, by the three before it, and by its last day.
+
+    Returns:
+        What was found of each column, its values, why other columns were not compared, and the rows
+        of the interval and its past. Notes are added to `notes`.
+    """
+    spans = [
+        _Span.judge(
+            rows, watched, at - lag * every, every, thresholds, [seed, lag], thresholds.false_alarm
         )
-        return [], {}
-    return comparable_columns(
-        _sample(reference, thresholds.sample_rows, rng),
-        _sample(current, thresholds.sample_rows, rng),
-        frozenset(thresholds.ignore),
+        for lag in range(LAST)
+    ]
+    now = spans[0]
+    sizes = now.slot.reference.num_rows, now.slot.current.num_rows
+    if min(sizes) < thresholds.min_rows:
+        notes.append(
+            f"not enough data to compare columns: {sizes[0]} reference and {sizes[1]} current "
+            f"rows, {thresholds.min_rows} are needed on each side"
+        )
+    found = {name: _column(name, spans, at, every) for name in now.moved}
+    compared = dict(now.compared)
+    if every < _DAY:
+        day = _Span.judge(
+            rows, watched, at, _DAY, thresholds, [seed, LAST], _DAY_CHANCE * thresholds.false_alarm
+        )
+        for name, moved in day.moved.items():
+            if moved.moved and not (name in found and found[name].drifted):
+                found[name] = replace(day.column(name), drifted=True, span="day", since=text(at))
+                compared |= {name: day.compared[name]} if name in day.compared else {}
+    return (
+        list(found.values()),
+        [compared[name] for name in sorted(compared)],
+        now.excluded,
+        now.slot,
     )
 
 
-def _sample(table: pa.Table, rows: int, rng: np.random.Generator) -> pa.Table:
-    if table.num_rows <= rows:
-        return table
-    return table.take(np.sort(rng.choice(table.num_rows, rows, replace=False)))
+@dataclass(frozen=True)
+class _Span:
+    """A stretch of time held against its past."""
+
+    slot: Slot
+    compared: dict[str, Comparable]
+    excluded: dict[str, str]
+    moved: dict[str, Moved]
+
+    @classmethod
+    def judge(
+        cls,
+        rows: pa.Table,
+        watched: Sequence[str],
+        end: datetime,
+        length: timedelta,
+        thresholds: DriftThresholds,
+        seed: list[int],
+        false_alarm: float,
+    ) -> "_Span":
+        """Judge the stretch of a length that ends at a moment."""
+        rng = np.random.default_rng(seed)
+        limits = replace(thresholds, false_alarm=false_alarm)
+        slot = slot_of(rows, end, length, limits, rng)
+        if min(slot.reference.num_rows, slot.current.num_rows) < limits.min_rows:
+            return cls(slot, {}, {}, rows_moved(slot, false_alarm))
+        columns, excluded = comparable(slot, list(watched), limits)
+        by_name = {column.name: column for column in columns}
+        return cls(slot, by_name, excluded, judge(slot, columns, limits, rng))
+
+    def column(self, name: str) -> ColumnDrift:
+        """What was found of a column, by this stretch alone."""
+        moved = self.moved[name]
+        values = self.compared.get(name)
+        return ColumnDrift(
+            name=name,
+            score=moved.score,
+            threshold=moved.limit,
+            moved=moved.moved,
+            drifted=moved.certain,
+            null_rate_reference=moved.null_rates[0],
+            null_rate_current=moved.null_rates[1],
+            null_rate_drifted=moved.by_nulls,
+            change=rows_change(self.slot) if values is None else change_of(values),
+        )
+
+
+def _column(name: str, spans: Sequence[_Span], at: datetime, every: timedelta) -> ColumnDrift:
+    """What the last intervals say of a column, the judged one first."""
+    column = spans[0].column(name)
+    hits = [lag for lag, span in enumerate(spans) if name in span.moved and span.moved[name].moved]
+    if not (column.drifted or len(hits) >= _NEEDED):
+        return column
+    return replace(column, drifted=True, since=text(at - hits[-1] * every))
+
+
+def text(moment: datetime) -> str:
+    """A moment as the command line takes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def _judge_scores(
+    predictions: pa.Table,
+    past: pa.Table,
+    thresholds: DriftThresholds,
+    seed: int,
+    notes: list[str],
+) -> list[tuple[ColumnDrift, Comparable]]:
+    """Hold the scores against those that the same models gave before; none of too few.
+
+    There is one comparison and no other to follow it, so it must be certain.
+    """
+    sides = [_scores_only(past), _scores_only(predictions)]
+    rows = pa.concat_tables(sides)
+    day_R = np.repeat([1, 0], [side.num_rows for side in sides])
+    if min(side.num_rows for side in sides) < thresholds.min_rows:
+        notes.append(
+            f"not enough predictions to compare: {sides[0].num_rows} former and "
+            f"{sides[1].num_rows} current scores, {thresholds.min_rows} are needed on each side"
+        )
+        return []
+    rng = np.random.default_rng([seed, LAST])
+    taken = np.concatenate(
+        [rng.permutation(np.flatnonzero(day_R == day))[: thresholds.sample_rows] for day in (1, 0)]
+    )
+    slot = Slot(rows.take(pa.array(taken)), day_R[taken], 1, np.bincount(day_R[taken]))
+    few = pc.count_distinct(slot.reference[PREDICTION]).as_py()
+    if few <= DISCRETE:
+        notes.append(f"the scores are not compared: there are {few} different ones")
+        return []
+    columns, excluded = comparable(slot, [PREDICTION], thresholds)
+    by_name = {column.name: column for column in columns}
+    span = _Span(slot, by_name, excluded, judge(slot, columns, thresholds, rng))
+    return [(span.column(column.name), column) for column in columns]
 
 
 def _scores_only(predictions: pa.Table) -> pa.Table:
-    """Keep the scores: versions and ranks differ from run to run by design."""
-    return pa.table({_PREDICTION: predictions["score"]})
+    """Scores and whose they are: versions and ranks differ from run to run by design."""
+    known = {USER: predictions[USER]} if USER in predictions.column_names else {}
+    return pa.table({PREDICTION: pc.cast(predictions["score"], pa.float64()), **known})
 
 
-def _limits(
-    compared: list[Comparable], thresholds: DriftThresholds, rng: np.random.Generator
-) -> dict[str, float]:
-    """Return the PSI limit of each column that has values on both sides."""
-    limits = {}
-    for column in compared:
-        reference, current = _values(column.reference), _values(column.current)
-        if len(reference) and len(current):
-            noise = psi_noise(reference, current, thresholds.false_alarm / len(compared), rng)
-            limits[column.name] = max(thresholds.psi, noise)
-    return limits
+def _judge_quality(
+    quality: Sequence[Quality], thresholds: DriftThresholds, notes: list[str]
+) -> tuple[QualityDrift, ...]:
+    """Judge each served model by itself (DM-07): one that cannot be judged keeps no other out."""
+    judged = []
+    for each in quality:
+        found = QualityDrift.judge(each, thresholds.quality_metric, thresholds.quality_drop)
+        if isinstance(found, str):
+            notes.append(f"quality of {each.model} is not judged: {found}")
+        else:
+            judged.append(found)
+    return tuple(judged)
 
 
-def _values(array: pa.Array) -> np.ndarray:
-    return array.drop_null().to_numpy(zero_copy_only=False)
-
-
-def _draw(
-    compared: list[Comparable],
-    limits: dict[str, float],
-    thresholds: DriftThresholds,
-    out_dir: Path,
-    *,
-    notes: list[str],
-    at: datetime | None,
-) -> dict[str, float]:
-    """Write Evidently's page and snapshot of the columns that have a limit; return their PSI."""
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import RowCount
-    from evidently.presets import DataDriftPreset
-
-    drawn = [column for column in compared if column.name in limits]
-    definition = DataDefinition(
-        numerical_columns=[column.name for column in drawn if column.numeric],
-        categorical_columns=[column.name for column in drawn if not column.numeric],
-    )
-    frames = _frames(drawn)
-    metrics = [RowCount()]
-    if drawn:
-        # Evidently calls the data drifted from a share on, the verdict above one.
-        from_count = int(thresholds.column_share * len(drawn)) + 1
-        metrics = [
-            DataDriftPreset(
-                columns=sorted(limits),
-                method="psi",
-                per_column_threshold=limits,
-                drift_share=min(from_count, len(drawn)) / len(drawn),
-            )
-        ]
-    snapshot = Report(metrics, include_tests=bool(drawn)).run(
-        Dataset.from_pandas(frames[1], definition),
-        Dataset.from_pandas(frames[0], definition),
-        timestamp=at,
-    )
-    (out_dir / "snapshot.json").write_text(snapshot.dumps(), encoding="utf-8")
-    page = out_dir / "drift.html"
-    if drawn:
-        snapshot.save_html(str(page))
-    else:
-        page.write_text(_empty_page(notes), encoding="utf-8")
-    return {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in snapshot.dict()["metrics"]
-        if metric["config"]["type"].endswith(":ValueDrift")
-    }
-
-
-def _frames(drawn: list[Comparable]) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Return reference and current frame; features and predictions may differ in length."""
-    import pandas as pd
-
-    reference = {column.name: column.reference.to_pandas() for column in drawn}
-    current = {column.name: column.current.to_pandas() for column in drawn}
-    return pd.DataFrame(reference), pd.DataFrame(current)
-
-
-def _empty_page(notes: list[str]) -> str:
-    words = "".join(f"<p>{html.escape(note)}</p>" for note in notes or ["no comparable column"])
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Drift</title></head>'
-        f"<body><h1>Drift</h1>{words}</body></html>\n"
-    )
-
-
-def _judge(
-    compared: list[Comparable],
-    limits: dict[str, float],
-    psi: dict[str, float],
-    thresholds: DriftThresholds,
-) -> tuple[ColumnDrift, ...]:
-    columns = []
-    for column in compared:
-        before, after, nulls = null_rate_drifts(
-            column, thresholds.null_rate, thresholds.false_alarm / len(compared)
-        )
-        score, limit = psi.get(column.name), limits.get(column.name)
-        moved = score is not None and limit is not None and score >= limit
-        columns.append(ColumnDrift(column.name, score, limit, moved or nulls, before, after, nulls))
-    return tuple(sorted(columns, key=lambda c: (c.score is None, -(c.score or 0.0), c.name)))
-
-
-def _watch(
-    quality: Mapping[str, float],
-    history: Sequence[float],
-    thresholds: DriftThresholds,
-    notes: list[str],
-) -> QualityDrift | None:
-    known = mean_quality(thresholds.quality_metric, quality, list(history))
-    if isinstance(known, str):
-        notes.append(f"quality is not judged: {known}")
-        return None
-    metric, limit = thresholds.quality_metric, thresholds.quality_drop
-    return QualityDrift.judge(metric, *known, limit)
+def _words(verdict: DriftVerdict, done: Callable[[DriftVerdict], str]) -> tuple[str, ...]:
+    """All of a verdict that a person should read, a line each."""
+    drift = [
+        *verdict.reasons,
+        *(f"probable cause: {cause}" for cause in verdict.causes),
+        *([done(verdict)] if verdict.drifted and done(verdict) else []),
+    ]
+    return (*(drift or ["no drift"]), *verdict.notes)

@@ -1,25 +1,18 @@
-"""Statistics behind the drift verdict: which columns can be compared, and what counts as noise.
-
-Population stability index (PSI) over bins with shares p (reference) and q (current):
-sum (p - q) ln(p / q). By convention 0.1 is a moderate and 0.25 a large shift (Siddiqi 2006).
-"""
+"""What of two tables can be compared without showing anybody, and the shape of scores."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-FloatArray = npt.NDArray[np.float64]
-
 MAX_CATEGORIES: Final = 50
-_RESAMPLES = 200
-_DISCRETE = 20  # Evidently's PSI compares value by value up to this many distinct values
-_EMPTY_SHARE = 1e-4  # the share that Evidently's PSI gives to an empty bin
+OTHERS: Final = "others"
+"""Label of all labels that too few people have."""
+DISCRETE: Final = 20
+"""Evidently's PSI compares value by value up to this many distinct values of the reference."""
 _CLIP = (0.01, 0.99)
 _ID_NAME = re.compile(r"(^|_)(id|uuid|guid)s?$", re.IGNORECASE)
 _ID_VALUE = r"^(\w{0,2}[:_-]?\d{3,}|[0-9a-fA-F-]{16,}|\S+@\S+)$"
@@ -43,12 +36,23 @@ class Comparable:
 
 
 def comparable_columns(
-    reference: pa.Table, current: pa.Table, ignore: frozenset[str]
+    reference: pa.Table,
+    current: pa.Table,
+    ignore: frozenset[str],
+    people: tuple[pa.Array, pa.Array] | None = None,
+    min_people: int = 1,
 ) -> tuple[list[Comparable], dict[str, str]]:
     """Choose the columns to compare.
 
     Identifiers, free text, times and nested values are left out: their distribution says nothing,
     and nothing personal may reach a report.
+
+    Args:
+        reference: Rows of the past.
+        current: Rows of the interval.
+        ignore: Columns to leave out.
+        people: Whom each row of the two sides is of; without it each row is of another person.
+        min_people: Labels that fewer different people have on both sides together are merged.
 
     Returns:
         The comparable columns by name, and of each other column the reason why it is left out.
@@ -63,6 +67,9 @@ def comparable_columns(
                 f"drift: the {side} table has the column {twice[0]!r} more than once; "
                 "rename or drop the copies."
             )
+    if people is None:
+        numbers = pa.array(range(reference.num_rows + current.num_rows))
+        people = numbers[: reference.num_rows], numbers[reference.num_rows :]
     chosen: list[Comparable] = []
     excluded: dict[str, str] = {}
     for name in sorted({*reference.column_names, *current.column_names}):
@@ -78,7 +85,7 @@ def comparable_columns(
         elif _ID_NAME.search(name):
             excluded[name] = "an identifier"
         else:
-            column = _reduce(name, reference[name], current[name])
+            column = _reduce(name, reference[name], current[name], people, min_people)
             if isinstance(column, str):
                 excluded[name] = column
             else:
@@ -86,9 +93,27 @@ def comparable_columns(
     return chosen, excluded
 
 
-def _reduce(name: str, reference: pa.ChunkedArray, current: pa.ChunkedArray) -> Comparable | str:
+def _merged(sides: list[pa.Array], people: tuple[pa.Array, pa.Array], least: int) -> list[pa.Array]:
+    """Put `others` in place of the labels that fewer than `least` different people have.
+
+    A label of one person tells where that person lives or what they like (PR-05).
+    """
+    both = pa.table({"label": pa.chunked_array(sides), "who": pa.chunked_array([*people])})
+    counts = both.group_by("label").aggregate([("who", "count_distinct")])
+    few = counts["label"].filter(pc.less(counts["who_count_distinct"], least)).drop_null()
+    few = few.combine_chunks()
+    return [pc.if_else(pc.is_in(side, value_set=few), OTHERS, side) for side in sides]
+
+
+def _reduce(
+    name: str,
+    reference: pa.ChunkedArray,
+    current: pa.ChunkedArray,
+    people: tuple[pa.Array, pa.Array],
+    min_people: int,
+) -> Comparable | str:
     """Reduce a column to numbers or labels, or say why it cannot be compared."""
-    sides = [_plain(reference), _plain(current)]
+    sides = [plain(reference), plain(current)]
     kinds = [side.type for side in sides if not pa.types.is_null(side.type)]
     if not kinds or all(side.null_count == len(side) for side in sides):
         return "no values on either side"
@@ -110,6 +135,10 @@ def _reduce(name: str, reference: pa.ChunkedArray, current: pa.ChunkedArray) -> 
         return "constant"
     if not numeric and (distinct > MAX_CATEGORIES or any(_is_personal(side) for side in values)):
         return "free text or an identifier by its values"
+    if not numeric:
+        values = _merged(values, people, min_people)
+        if pc.all(pc.equal(pa.chunked_array(values).drop_null(), OTHERS)).as_py():
+            return f"no label that {min_people} people have"
     return Comparable(name, numeric, *(_clip_outliers(*values) if numeric else values))
 
 
@@ -127,7 +156,7 @@ def _is_personal(labels: pa.Array) -> bool:
     )
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
+def plain(column: pa.ChunkedArray) -> pa.Array:
     """Unify chunks, dictionaries and string widths."""
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
@@ -154,7 +183,7 @@ def _clip_outliers(reference: pa.Array, current: pa.Array) -> tuple[pa.Array, pa
 
     PSI uses bins of equal width: one far outlier would put all other values into a single bin.
     """
-    if pc.count_distinct(reference).as_py() <= _DISCRETE:
+    if pc.count_distinct(reference, mode="only_valid").as_py() <= DISCRETE:
         return reference, current
     low, high = pc.quantile(pa.chunked_array([reference, current]), q=list(_CLIP)).to_pylist()
     clipped = (
@@ -164,75 +193,6 @@ def _clip_outliers(reference: pa.Array, current: pa.Array) -> tuple[pa.Array, pa
         for side in (reference, current)
     )
     return next(clipped), next(clipped)
-
-
-def psi_noise(
-    reference: npt.NDArray[np.generic],
-    current: npt.NDArray[np.generic],
-    false_alarm: float,
-    rng: np.random.Generator,
-) -> float:
-    """Return the PSI that two samples of one distribution exceed with chance `false_alarm`.
-
-    Under the null hypothesis the two samples are a random split of their union, so splitting the
-    union's bin counts again and again (multivariate hypergeometric) gives the exact distribution
-    of Evidently's PSI, whose bins depend on the union alone. A gamma distribution with the mean
-    and variance of these draws reaches tails that 200 draws cannot (PSI is asymptotically a scaled
-    chi-square: Yurdakul and Naranjo, Journal of Risk Model Validation, 2020).
-
-    Args:
-        reference: values without nulls, at least one.
-        current: likewise.
-        false_alarm: chance in (0, 1), already divided by the number of columns.
-        rng: generator of the splits.
-    """
-    from scipy import stats
-
-    both = np.concatenate([reference, current])
-    numeric = np.issubdtype(both.dtype, np.number)
-    if numeric and len(np.unique(reference)) > _DISCRETE:
-        counts = np.histogram(both, np.histogram_bin_edges(both, bins="sturges"))[0]
-    else:
-        counts = np.unique(both, return_counts=True)[1]
-    first = rng.multivariate_hypergeometric(
-        counts, len(reference), size=_RESAMPLES, method="marginals"
-    )
-    scores = _psi(first / len(reference), (counts - first) / len(current))
-    mean, variance = float(scores.mean()), float(scores.var())
-    if variance == 0.0:
-        return mean
-    tail = stats.gamma.ppf(1.0 - false_alarm, mean**2 / variance, scale=variance / mean)
-    return float(max(tail, scores.max()))
-
-
-def _psi(reference: FloatArray, current: FloatArray) -> FloatArray:
-    """PSI of shares (draws, bins) per draw, with Evidently's share for empty bins."""
-    used = (reference > 0) | (current > 0)
-    p = np.where(reference > 0, reference, _EMPTY_SHARE)
-    q = np.where(current > 0, current, _EMPTY_SHARE)
-    return np.where(used, (p - q) * np.log(p / q), 0.0).sum(axis=1)
-
-
-def null_rate_drifts(
-    column: Comparable, change: float, false_alarm: float
-) -> tuple[float, float, bool]:
-    """Compare the null rates of both sides.
-
-    Drift is a difference above `change` that two samples of one rate exceed with a chance below
-    `false_alarm` (two-proportion z-test with pooled variance).
-
-    Returns:
-        Null rate of the reference, of the current data, and whether they differ.
-    """
-    from scipy import stats
-
-    sizes = len(column.reference), len(column.current)
-    before, after = column.reference.null_count / sizes[0], column.current.null_count / sizes[1]
-    pooled = (column.reference.null_count + column.current.null_count) / sum(sizes)
-    error = np.sqrt(pooled * (1.0 - pooled) * (1.0 / sizes[0] + 1.0 / sizes[1]))
-    noise = float(stats.norm.ppf(1.0 - false_alarm / 2.0)) * error
-    difference = abs(before - after)
-    return before, after, bool(difference > change and difference > noise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +220,7 @@ def score_shape(predictions: pa.Table) -> ScoreShape:
             "drift: predictions need a numeric column 'score'; "
             f"the table has {found or 'no columns'}."
         )
-    score = _finite(_plain(predictions["score"])).drop_null().to_numpy()
+    score = _finite(plain(predictions["score"])).drop_null().to_numpy()
     if len(score) < 2 or score.min() == score.max():
         return ScoreShape(len(score), len(score) >= 2, 0.0, 0.0)
     scale = score.std()
@@ -269,26 +229,3 @@ def score_shape(predictions: pa.Table) -> ScoreShape:
     far = (score < low - reach) | (score > high + reach)
     skewness = float((((score - score.mean()) / scale) ** 3).mean()) if scale > 0 else 0.0
     return ScoreShape(len(score), False, skewness, float(100.0 * far.mean()))
-
-
-def mean_quality(
-    metric: str, quality: Mapping[str, float], history: list[float]
-) -> tuple[float, float] | str:
-    """Return current and expected quality, or why they cannot be compared.
-
-    Raises:
-        DriftInputError: when `quality` has other metrics but not `metric`.
-    """
-    if not quality:
-        return "no quality was measured"
-    if metric not in quality:
-        raise DriftInputError(
-            f"drift: the thresholds watch {metric!r}, "
-            f"but the quality has {', '.join(sorted(quality))}; name one of these."
-        )
-    known = [value for value in history if np.isfinite(value)]
-    if not known:
-        return f"{metric} has no history yet"
-    if not np.isfinite(quality[metric]):
-        return f"{metric} is undefined for this interval"
-    return float(quality[metric]), float(np.mean(known))

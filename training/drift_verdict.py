@@ -1,6 +1,7 @@
 """Limits of drift, and the verdict: what changed, whether it matters, and why, in words."""
 
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -16,12 +17,14 @@ _CALENDAR = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 class DriftThresholds:
     """Limits beyond which a change is drift."""
 
-    psi: float = 0.2
-    """PSI from which a column drifts; more where the noise of small samples is larger."""
+    psi: float = 0.05
+    """PSI from which a column moves; more where quiet intervals differ by more."""
     column_share: float = 0.0
     """Share of drifted columns above which the data drift; with 0, one column is enough."""
+    reference: timedelta = timedelta(days=7)
+    """How long before an interval those of the same time of day lie that it is compared with."""
     null_rate: float = 0.05
-    """Change of a column's null rate above which it drifts."""
+    """Change of a column's null rate above which it moves."""
     quality_metric: str = "ndcg@10"
     """Metric whose drop is watched."""
     quality_drop: float = 0.05
@@ -30,12 +33,14 @@ class DriftThresholds:
     """Absolute skewness of the scores above which they are suspect (DM-04)."""
     outlier_percentage: float = 5.0
     """Percentage of far-out scores above which they are suspect (DM-04)."""
-    false_alarm: float = 0.01
-    """Chance that a report on data without drift names any column."""
+    false_alarm: float = 0.05
+    """Chance that any column of an interval without drift lies beyond its limit."""
     min_rows: int = 50
     """Rows that each side needs for its columns to be compared."""
-    sample_rows: int = 20_000
-    """Rows of each side that are compared at most, drawn with the seed."""
+    min_people: int = 20
+    """People that a label needs to be named (PR-05)."""
+    sample_rows: int = 5_000
+    """Rows of an interval that are compared at most, drawn with the seed."""
     ignore: tuple[str, ...] = _CALENDAR
     """Columns not to compare; calendar columns differ between any two short intervals."""
 
@@ -45,6 +50,8 @@ class DriftThresholds:
         Raises:
             DriftInputError: with the limit, its value and what to write instead.
         """
+        if self.reference <= timedelta(0):
+            raise DriftInputError(f"drift: reference is {self.reference}; give a time above zero.")
         for name, low, high in (
             ("psi", 0.0, None),
             ("column_share", 0.0, 0.99),
@@ -54,6 +61,7 @@ class DriftThresholds:
             ("outlier_percentage", 0.0, 100.0),
             ("false_alarm", 1e-9, 0.5),
             ("min_rows", 2, None),
+            ("min_people", 1, None),
             ("sample_rows", self.min_rows, None),
         ):
             value = getattr(self, name)
@@ -68,29 +76,52 @@ class ColumnDrift:
 
     name: str
     score: float | None
-    """PSI; None when one side holds only nulls."""
+    """PSI of the interval; None when one side holds only nulls, and for the number of rows."""
     threshold: float | None
-    """PSI from which this column drifts: the limit, or the noise of these samples if larger."""
+    """PSI from which this column moves: the limit, or what quiet intervals reach if larger."""
+    moved: bool
+    """In this interval, by its values or by its null rate."""
     drifted: bool
-    """By its values or by its null rate."""
+    """Moved in two of the last four intervals, or so far in this one that one is enough."""
     null_rate_reference: float
     null_rate_current: float
     null_rate_drifted: bool
+    change: str = ""
+    """From what to what, in words: the means, or the shares of the label that changed most."""
+    span: str = "interval"
+    """What moved: the interval, or the last day as a whole."""
+    since: str | None = None
+    """End of the first interval of those without a break that name the column, ISO 8601."""
 
     def describe(self) -> str:
         """Say how it drifted, in words."""
-        parts = []
-        if self.score is not None and self.threshold is not None and self.score >= self.threshold:
-            parts.append(f"PSI {self.score:.2f}, limit {self.threshold:.2f}")
+        parts = [self.change] if self.change else []
         if self.null_rate_drifted:
             parts.append(f"nulls {self.null_rate_reference:.0%} -> {self.null_rate_current:.0%}")
-        return f"{self.name} ({'; '.join(parts)})"
+        measured = ""
+        over = " over the last day" if self.span == "day" else ""
+        if self.score is not None and self.threshold is not None:
+            measured = f" (PSI {self.score:.2f}, limit {self.threshold:.2f}{over})"
+        since = f", since {self.since}" if self.since else ""
+        return f"{self.name}: {', '.join(parts) or 'moved'}{measured}{since}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The watched metric of one served model."""
+
+    model: str
+    current: float | None
+    """Of the interval; None when it was not measured."""
+    history: tuple[float, ...] = ()
+    """Of the seven days before, one value a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class QualityDrift:
-    """The watched metric against its past."""
+    """The watched metric of a model against its past."""
 
+    model: str
     metric: str
     current: float
     expected: float
@@ -100,18 +131,31 @@ class QualityDrift:
     drifted: bool
 
     @classmethod
-    def judge(cls, metric: str, current: float, expected: float, limit: float) -> "QualityDrift":
+    def judge(cls, quality: Quality, metric: str, limit: float) -> "QualityDrift | str":
         """Compare the drop with the limit (DM-01): 0.051 is drift at a limit of 0.05, 0.05 is not.
 
         The drop must exceed the limit by 1e-9, since 0.80 - 0.75 is above 0.05 in binary.
+
+        Returns:
+            What was found, or why it cannot be judged.
         """
-        drop = expected - current
-        return cls(metric, current, expected, drop, drop > limit + _TOLERANCE)
+        known = [value for value in quality.history if np.isfinite(value)]
+        if quality.current is None:
+            return f"{metric} was not measured"
+        if not known:
+            return f"{metric} has no history yet"
+        if not np.isfinite(quality.current):
+            return f"{metric} is undefined for this interval"
+        expected = float(np.mean(known))
+        drop = expected - quality.current
+        return cls(
+            quality.model, metric, quality.current, expected, drop, drop > limit + _TOLERANCE
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a person should hear of (DM-02, DM-04); at most one of each type in a verdict."""
+    """What a person should hear of (DM-02, DM-04); at most one of a type and model in a verdict."""
 
     type: str
     """ModelDrift, DataDrift or PredictionQuality."""
@@ -133,8 +177,12 @@ class DriftVerdict:
     """Whether something drifted, and why; `verdict.json` holds the same."""
 
     drifted: bool
+    words: tuple[str, ...]
+    """All that a person should read, a line each: what drifted, why, what was done; the notes."""
     reasons: tuple[str, ...]
-    """In words; empty without drift."""
+    """What drifted; empty without drift."""
+    causes: tuple[str, ...]
+    """What the data tell of the reason."""
     notes: tuple[str, ...]
     """What could not be judged, in words."""
     enough_data: bool
@@ -145,7 +193,8 @@ class DriftVerdict:
     """By falling score, those without one last; the predictions' column is `prediction.score`."""
     excluded: dict[str, str]
     """Column -> why it was not compared."""
-    quality: QualityDrift | None
+    quality: tuple[QualityDrift, ...]
+    """Of each served model that could be judged."""
     scores: ScoreShape | None
     """Shape of the current predictions."""
     alerts: tuple[Alert, ...]
@@ -156,22 +205,24 @@ class DriftVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        thresholds = asdict(self.thresholds)
+        thresholds["reference"] = self.thresholds.reference.total_seconds()
+        return {**asdict(self), "thresholds": thresholds}
 
 
 def raise_alerts(
     *,
     columns: tuple[ColumnDrift, ...],
-    quality: QualityDrift | None,
+    quality: tuple[QualityDrift, ...],
     scores: ScoreShape | None,
     past_scores: ScoreShape | None,
     thresholds: DriftThresholds,
     model: str,
     timestamp: str | None,
 ) -> tuple[Alert, ...]:
-    """Turn what was measured into at most one alert of each type, the gravest first."""
+    """Turn what was measured into alerts, the gravest first."""
     alerts = [
-        _model_alert(quality, thresholds, model, timestamp),
+        *(_model_alert(each, thresholds, timestamp) for each in quality),
         _data_alert(columns, thresholds, model, timestamp),
         _prediction_alert(scores, past_scores, thresholds, model=model, timestamp=timestamp),
     ]
@@ -179,10 +230,11 @@ def raise_alerts(
 
 
 def _model_alert(
-    quality: QualityDrift | None, thresholds: DriftThresholds, model: str, timestamp: str | None
+    quality: QualityDrift, thresholds: DriftThresholds, timestamp: str | None
 ) -> Alert | None:
-    if quality is None or not quality.drifted:
+    if not quality.drifted:
         return None
+    model = quality.model
     message = (
         f"{quality.metric} of {model} fell by {100 * quality.drop:.1f} percentage points: "
         f"{quality.current:.3f} now, {quality.expected:.3f} on average before "
@@ -200,8 +252,9 @@ def _data_alert(
     hit = [column for column in columns if column.drifted]
     if not hit or len(hit) / len(columns) <= thresholds.column_share:
         return None
-    names = ", ".join(column.describe() for column in hit[:_NAMED])
-    more = f", and {len(hit) - _NAMED} more" if len(hit) > _NAMED else ""
+    names = "; ".join(column.describe() for column in hit[:_NAMED])
+    rest = ", ".join(column.name for column in hit[_NAMED:])
+    more = f"; and {rest}" if rest else ""
     message = f"{len(hit)} of {len(columns)} columns drifted: {names}{more}"
     share = len(hit) / len(columns)
     return Alert("DataDrift", "Medium", model, message, share, thresholds.column_share, timestamp)

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 if TYPE_CHECKING:
+    from evidently.sdk.models import DashboardPanelPlot
     from evidently.ui.workspace import Project
 
+SHARE = "share of drifted columns"
+"""Name of the figure that the first plot draws."""
 _IDENTITY = ("type", "column", "method")
 """Parameters that tell one metric of Evidently from another."""
 _NAMESPACE = UUID("5d1a3b0e-6f0c-4f0e-9d5e-0a8f4f1c7b52")
@@ -25,8 +28,13 @@ def keep_snapshot(
     at: datetime,
     tags: Sequence[str],
     words: Mapping[str, str],
+    psi: Mapping[str, float],
+    figures: Mapping[str, float],
 ) -> None:
     """Put an interval's snapshot where `evidently ui` shows it, in place of an earlier one.
+
+    The panels are drawn anew each time, so that a project made by an older version gets those of
+    this one. Plots draw plain numbers; pictures are kept of the drawn columns alone.
 
     Args:
         snapshot: The file that `drift_report` wrote.
@@ -34,7 +42,9 @@ def keep_snapshot(
         project: Name of its project, the pipeline's.
         at: End of the interval.
         tags: What to find the snapshot by, such as the verdict.
-        words: What is shown beside it: name to text.
+        words: What is shown beside it: name to text; `verdict` stands above the plots too.
+        psi: Of every compared column.
+        figures: What else is drawn over time, a plot each: name to value.
     """
     from evidently.core.report import Snapshot
     from evidently.sdk.models import ProjectModel
@@ -47,6 +57,7 @@ def keep_snapshot(
     model.name = f"{at:%Y-%m-%d %H:%M} UTC"
     model.tags = list(tags)
     model.metadata = dict(words)
+    model.metric_results |= _numbers(psi, figures)
     for result in model.metric_results.values():
         metric = result.metric_value_location.metric
         # Its plots draw a line for each set of parameters, and limits differ between intervals.
@@ -56,7 +67,9 @@ def keep_snapshot(
     # Evidently writes in place; what is renamed into place is whole, whoever is killed.
     with TemporaryDirectory(prefix=".part-", dir=workspace) as folder:
         part = Workspace.create(folder)
-        _draw_panels(part.add_project(ProjectModel(id=project_id, name=project)))
+        # It names its interval: one that is repeated later stands there as the last one judged.
+        head = f"{at:%Y-%m-%d %H:%M} UTC: {words.get('verdict', '')}"
+        _draw_panels(part.add_project(ProjectModel(id=project_id, name=project)), head, figures)
         part.state.write_snapshot(project_id, snapshot_id, model)
         made, there = Path(folder) / str(project_id), workspace / str(project_id)
         try:
@@ -64,28 +77,50 @@ def keep_snapshot(
         except OSError:  # the project is there already
             kept = Path("snapshots") / f"{snapshot_id}.json"
             (made / kept).replace(there / kept)
+            (made / "dashboard.json").replace(there / "dashboard.json")
 
 
-def _draw_panels(project: Project) -> None:
-    """Drift over time: of the data as a whole, then of each column."""
+def _numbers(psi: Mapping[str, float], figures: Mapping[str, float]) -> dict[Any, Any]:
+    """Evidently's results for plain numbers: the maximum or the mean of a table of one row."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import MaxValue, MeanValue
+
+    found: dict[Any, Any] = {}
+    for metric, values in ((MaxValue, psi), (MeanValue, figures)):
+        if values:
+            rows = Dataset.from_pandas(
+                pd.DataFrame({name: [float(value)] for name, value in values.items()}),
+                DataDefinition(numerical_columns=[*values]),
+            )
+            run = Report([metric(column=name) for name in values]).run(rows, None)
+            found |= run.to_snapshot_model().metric_results
+    for result in found.values():
+        result.widget = []  # a picture of one number
+    return found
+
+
+def _draw_panels(project: Project, head: str, figures: Mapping[str, float]) -> None:
+    """The last verdict; drift over time, as a whole and of each column; then other figures."""
+    from evidently.sdk.panels import text_panel
+
+    dashboard = project.dashboard
+    dashboard.add_panel(text_panel("Last verdict", head))
+    first = {SHARE: "Share of drifted columns"} if SHARE in figures else {}
+    for name, title in first.items():
+        dashboard.add_panel(_line(title, name))
+    dashboard.add_panel(_line("Population stability index of each column", None))
+    for name in figures:
+        if name != SHARE:
+            dashboard.add_panel(_line(name[:1].upper() + name[1:], name))
+
+
+def _line(title: str, figure: str | None) -> DashboardPanelPlot:
+    """A plot of one figure, or of the PSI of all columns."""
     from evidently.sdk.models import PanelMetric
     from evidently.sdk.panels import line_plot_panel
 
-    project.dashboard.add_panel(
-        line_plot_panel(
-            "Share of drifted columns",
-            [
-                PanelMetric(
-                    legend="share",
-                    metric="DriftedColumnsCount",
-                    metric_labels={"value_type": "share"},
-                )
-            ],
-        )
-    )
-    project.dashboard.add_panel(
-        line_plot_panel(
-            "Population stability index of each column",
-            [PanelMetric(legend="{{column}}", metric="ValueDrift")],
-        )
-    )
+    if figure is None:
+        return line_plot_panel(title, [PanelMetric(legend="{{column}}", metric="MaxValue")])
+    of_figure = PanelMetric(legend=figure, metric="MeanValue", metric_labels={"column": figure})
+    return line_plot_panel(title, [of_figure], size="half")

@@ -164,8 +164,10 @@ def test_defaults_are_these():
             "groups": {}, "on_drift": "ignore", "confidence": 0.95, "bootstrap": 2000,
         },
         "drift": {
-            "psi": 0.2, "share": 0.5, "quality_drop": 0.05, "sample": 20000,
-            "on_drift": "warn", "columns": [],
+            "psi": 0.05, "share": 0.0, "reference": "7d", "false_alarm": 0.05,
+            "null_rate": 0.05, "skewness": 3.0, "outlier_percentage": 5.0, "quality_drop": 0.05,
+            "sample": 5000, "min_rows": 50, "min_people": 20, "on_drift": "warn", "columns": [],
+            "ignore": ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos"],
         },
         "candidates": {
             "k": 50, "blend": None, "active_within": "30d", "similar_items": 20, "batch": 1024,

@@ -7,42 +7,8 @@ import pyarrow as pa
 import pytest
 from drift_world import features, report, scores
 
-from training.drift import DriftThresholds
-from training.drift_checks import comparable_columns, psi_noise, score_shape
-
-
-@pytest.mark.parametrize("kind", ["normal", "lognormal", "counts", "labels"])
-@pytest.mark.parametrize("sizes", [(50, 50), (60, 1000), (400, 400)])
-def test_noise_is_what_evidently_measures_without_a_shift(kind, sizes):
-    import pandas as pd
-    from evidently.legacy.calculations.stattests.psi import _psi
-    from evidently.legacy.core import ColumnType
-
-    rng = np.random.default_rng(7)
-    draw = {
-        "normal": lambda size: rng.normal(size=size),
-        "lognormal": lambda size: rng.lognormal(0.0, 0.7, size),
-        "counts": lambda size: rng.poisson(3, size).astype(float),
-        "labels": lambda size: rng.choice(["a", "b", "c", "d"], size, p=[0.6, 0.3, 0.07, 0.03]),
-    }[kind]
-    column = ColumnType.Categorical if kind == "labels" else ColumnType.Numerical
-    above = []
-    for _ in range(100):
-        reference, current = draw(sizes[0]), draw(sizes[1])
-        score, _ = _psi(pd.Series(reference), pd.Series(current), column, 0.2)
-        above.append(score > psi_noise(reference, current, 0.05, rng))
-    # The limit is the larger of two estimates, so at most the asked 5 in 100 are above it; four
-    # standard errors of that share are 9.
-    assert sum(above) <= 5 + 9
-
-
-def test_noise_shrinks_with_the_samples():
-    rng = np.random.default_rng(3)
-    noise = [
-        psi_noise(rng.normal(size=size), rng.normal(size=size), 0.001, rng)
-        for size in (50, 500, 5000)
-    ]
-    assert noise[0] > 0.3 > noise[1] > 0.05 > noise[2] > 0.0
+from training.drift import DriftThresholds, Quality, QualityDrift
+from training.drift_checks import OTHERS, comparable_columns, score_shape
 
 
 @pytest.mark.parametrize(
@@ -66,6 +32,40 @@ def test_labels_are_told_from_identifiers_and_text(values, comparable):
     assert excluded == ({} if comparable else {"label": "free text or an identifier by its values"})
 
 
+def test_columns_of_one_side_or_of_two_types_are_not_compared():
+    one = pa.table({"gone": [1.0], "retyped": [1.0]})
+    two = pa.table({"fresh": [1.0], "retyped": ["1"]})
+    assert comparable_columns(one, two, frozenset()) == (
+        [],
+        {
+            "fresh": "not in the reference data",
+            "gone": "not in the current data",
+            "retyped": "not comparable: double and string",
+        },
+    )
+
+
+@pytest.mark.parametrize(("people", "named"), [(19, False), (20, True), (21, True)])
+def test_a_label_needs_twenty_people_to_be_named(people, named):
+    """PR: a place where one person lives says where that person lives."""
+    rows = 200
+    # Each of the few has many rows: people count, not rows.
+    who = [f"few{row % people}" if row < 100 else f"many{row}" for row in range(rows)]
+    table = pa.table({"location": ["Vaduz"] * 100 + ["Bonn"] * 100})
+    sides = pa.array(who), pa.array(who)
+    [column], _ = comparable_columns(table, table, frozenset(), people=sides, min_people=20)
+    for side in (column.reference, column.current):
+        assert set(side.to_pylist()) == {"Bonn", "Vaduz" if named else OTHERS}
+
+
+def test_labels_of_too_few_people_alone_are_not_compared():
+    table = pa.table({"location": ["Vaduz", "Bonn"] * 30})
+    who = pa.array(["u1", "u2"] * 30)
+    found, excluded = comparable_columns(table, table, frozenset(), people=(who, who), min_people=3)
+    assert found == []
+    assert excluded == {"location": "no label that 3 people have"}
+
+
 def test_values_that_hardly_repeat_are_not_labels():
     table = pa.table({"title": [f"Ramen {row}" for row in range(50)]})
     assert comparable_columns(table, table, frozenset())[0] == []
@@ -73,7 +73,7 @@ def test_values_that_hardly_repeat_are_not_labels():
 
 def test_quality_is_judged_without_rows(tmp_path):
     empty = features(0, 1)
-    verdict = report(tmp_path, empty, empty, quality={"ndcg@10": 0.1}, quality_history=[0.4, 0.6])
+    verdict = report(tmp_path, empty, empty, quality=[Quality("gnn", 0.1, (0.4, 0.6))])
     assert verdict.drifted
     assert [alert.type for alert in verdict.alerts] == ["ModelDrift"]
 
@@ -91,33 +91,34 @@ def test_quality_is_judged_without_rows(tmp_path):
         (0.699, [0.70, 0.80, float("nan")], True),
     ],
 )
-def test_quality_drops_by_more_than_the_limit_alert(tmp_path, current, history, is_drift):
-    empty = features(0, 1)
-    verdict = report(tmp_path, empty, empty, quality={"ndcg@10": current}, quality_history=history)
-    assert verdict.quality is not None
-    assert verdict.quality.drifted is is_drift
-    assert verdict.drifted is is_drift
-    assert verdict.quality.drop == pytest.approx(np.nanmean(history) - current)
+def test_quality_drops_by_more_than_the_limit_alert(current, history, is_drift):
+    judged = QualityDrift.judge(Quality("gnn", current, tuple(history)), "ndcg@10", 0.05)
+    assert judged.drifted is is_drift
+    assert judged.drop == pytest.approx(np.nanmean(history) - current)
 
 
-@pytest.mark.parametrize(
-    ("quality", "history", "words"),
-    [
-        ({}, [0.8], "quality is not judged: no quality was measured"),
-        ({"ndcg@10": 0.8}, [], "quality is not judged: ndcg@10 has no history yet"),
-        (
-            {"ndcg@10": float("nan")},
-            [0.8],
-            "quality is not judged: ndcg@10 is undefined for this interval",
-        ),
-    ],
-)
-def test_quality_that_cannot_be_judged_is_said(tmp_path, quality, history, words):
+def test_a_model_that_cannot_be_judged_keeps_no_other_out(tmp_path):
+    """DM-07: three served models are three judgements."""
     empty = features(0, 1)
-    verdict = report(tmp_path, empty, empty, quality=quality, quality_history=history)
-    assert verdict.notes[-1] == words
-    assert verdict.quality is None
-    assert not verdict.drifted
+    verdict = report(
+        tmp_path,
+        empty,
+        empty,
+        quality=[
+            Quality("gnn", None, (0.8,)),
+            Quality("item_knn", 0.8, ()),
+            Quality("popularity", float("nan"), (0.8,)),
+            Quality("transformer", 0.7, (0.8,)),
+        ],
+    )
+    assert verdict.notes[-3:] == (
+        "quality of gnn is not judged: ndcg@10 was not measured",
+        "quality of item_knn is not judged: ndcg@10 has no history yet",
+        "quality of popularity is not judged: ndcg@10 is undefined for this interval",
+    )
+    assert [(alert.type, alert.model) for alert in verdict.alerts] == [
+        ("ModelDrift", "transformer")
+    ]
 
 
 RNG = np.random.default_rng(11)
@@ -146,8 +147,8 @@ def test_scores_out_of_shape_alert_unless_they_always_were(tmp_path, past, now, 
         tmp_path,
         empty,
         empty,
-        predictions_reference=None if past is None else scores(past),
-        predictions_current=scores(now),
+        past_predictions=None if past is None else scores(past),
+        predictions=scores(now),
         # Only the shape is asked for here: the comparison of columns is switched off.
         thresholds=DriftThresholds(min_rows=1000),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from training.drift_workspace import keep_snapshot
+from training.drift_workspace import SHARE, keep_snapshot
 
 
 def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> None:
@@ -32,16 +32,35 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
             at=end,
             tags=[outcome],
             words={"verdict": outcome},
+            psi={"device": 0.1 * rows, "age": 0.02},
+            figures={SHARE: 0.5, "ndcg@10 of gnn": 0.01 * rows},
         )
     workspace = Workspace.create(str(tmp_path / "workspace"))
     (project,) = workspace.list_projects()
     assert project.name == "shop"
-    assert [panel.title for panel in project.dashboard.model().panels] == [
+    # Those of the last call: the panels of a project that is there already change too.
+    panels = project.dashboard.model().panels
+    assert [panel.title for panel in panels] == [
+        "Last verdict",
         "Share of drifted columns",
         "Population stability index of each column",
+        "Ndcg@10 of gnn",
     ]
+    assert panels[0].subtitle == "2026-03-12 18:00 UTC: drifted"
     kept = [workspace.get_run(project.id, run) for run in workspace.list_runs(project.id)]
     assert sorted((run.name, run.tags, run.metadata, run.timestamp) for run in kept) == [
         ("2026-03-12 18:00 UTC", ["drifted"], {"verdict": "drifted"}, first),
         ("2026-03-13 00:00 UTC", ["no drift"], {"verdict": "no drift"}, second),
     ]
+    for file in (tmp_path / "workspace" / str(project.id) / "snapshots").iterdir():
+        assert file.stat().st_size < 20_000
+    series = {
+        (result.metric_value_location.metric.params["column"], result.dict()["value"])
+        for run in kept
+        for result in run.metric_results.values()
+        if "column" in result.metric_value_location.metric.params
+    }
+    assert series == {
+        *(("device", 0.4), ("device", 0.5), ("age", 0.02)),
+        *((SHARE, 0.5), ("ndcg@10 of gnn", 0.04), ("ndcg@10 of gnn", 0.05)),
+    }

@@ -28,7 +28,11 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
         ({"new_item_share": -0.1}, "demo: new_item_share is -0.1; give a share from 0 to 0.5."),
         ({"exploration": 1.5}, "demo: exploration is 1.5; give a share from 0 to 1."),
         ({"in_network_share": 60}, "demo: in_network_share is 60; give a share from 0 to 1."),
-        ({"drift": "tast"}, "demo: drift is 'tast'; give one of device, none, taste."),
+        (
+            {"drift": "tast"},
+            "demo: drift is 'tast'; give one of burst, device, missing_source, new_device, none, "
+            "taste, taste_alone, watch_time.",
+        ),
         (
             {"start": datetime(2026, 1, 5, 6, tzinfo=UTC)},
             "demo: start is 2026-01-05T06:00:00+00:00; "

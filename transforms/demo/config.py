@@ -14,6 +14,11 @@ DRIFTS: Final[dict[str, tuple[str, ...]]] = {
     "none": (),
     "device": ("device",),
     "taste": ("taste", "device"),
+    "taste_alone": ("taste",),
+    "watch_time": ("watch_time",),
+    "new_device": ("new_device",),
+    "missing_source": ("missing_source",),
+    "burst": ("burst",),
 }
 """Drift name -> the kinds of change that it plants at `drift_at`."""
 
@@ -51,7 +56,8 @@ class DemoConfig:
     """Moment of the planted drift; two days before the end when not given."""
     drift: str = "taste"
     """`taste` (30 % of the users change taste, 35 % of the sessions move to the television),
-    `device` (only the latter) or `none`."""
+    `taste_alone`, `device` (only the one or the other), one of the kinds that
+    `transforms.demo.plants` plants into the log, or `none`."""
     seed: int = 42
     """Seed of everything that is drawn; not negative."""
     new_user_share: float = 0.05

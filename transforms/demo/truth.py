@@ -41,7 +41,7 @@ class Truth:
     """Share of the impressions drawn uniformly."""
     drift_at: datetime | None
     drift_kinds: tuple[str, ...]
-    """Of `taste` and `device`; empty for a world without drift."""
+    """As in `transforms.demo.config.DRIFTS`; empty for a world without drift."""
     taste_changed: frozenset[str]
     communities_U: IntArray
     """Community of each user; follows mostly stay inside."""

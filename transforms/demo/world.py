@@ -17,6 +17,7 @@ from transforms.demo.behaviour import Behaviour, Follows
 from transforms.demo.catalogue import Catalogue, build_catalogue
 from transforms.demo.config import DRIFTS, DemoConfig, DemoConfigError, micros
 from transforms.demo.feed import Shelves
+from transforms.demo.plants import PLANTED, planted
 from transforms.demo.population import Population
 from transforms.demo.reactions import Reactions
 from transforms.demo.tables import (
@@ -100,6 +101,18 @@ class DemoWorld:
             )
         first, last = micros(max(start, self.config.start)), micros(min(end, self.config.end))
         return self._event_batches(first, last)
+
+    def planted(self, events: pa.RecordBatch) -> pa.RecordBatch:
+        """Return what this world's drift makes of events of the same world without drift.
+
+        Drifts that change behaviour itself are not planted into a log: these rows stay the same.
+        """
+        moment = self.config.drift_moment
+        kinds = DRIFTS[self.config.drift]
+        if moment is None or not PLANTED & {*kinds}:
+            return events
+        items = self._catalogue
+        return planted(kinds, events, micros(moment), items.duration_N, self._burst_item)
 
     def items(self) -> pa.Table:
         """Return all items in order of creation; columns as in `ITEM_SCHEMA`."""
@@ -205,7 +218,17 @@ class DemoWorld:
                 rows = slice(*np.searchsorted(events.timestamp_E, [first, last]).tolist())
                 if rows.start < rows.stop:
                     block = self._people.block(index)
-                    yield event_batch(day, events, rows, people=self._people, block=block, ids=ids)
+                    batch = event_batch(
+                        day, events, rows, people=self._people, block=block, ids=ids
+                    )
+                    yield self.planted(batch)
+
+    @cached_property
+    def _burst_item(self) -> int:
+        """The best clip or podcast that is there before the drift."""
+        items, moment = self._catalogue, self.config.drift_moment or self.config.end
+        able_N = ~np.isnan(items.duration_N) & (items.created_N < micros(moment))
+        return int(np.argmax(np.where(able_N, items.quality_N, -np.inf)))
 
     def _days_before(self, end: int) -> int:
         """Return the number of days that begin before `end` (µs)."""
