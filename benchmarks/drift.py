@@ -148,8 +148,10 @@ def section_planted(runs: list[Run], users: int, command: str) -> str:
     worlds = len({run.seed for run in runs})
     lines += [
         "",
-        f"{worlds} worlds, of seeds in a row, as many as the minutes allowed; each has every drift.",
-        "A drift is found when a column is named that the interval before it did not name, whichever",
+        f"{worlds} worlds, of seeds in a row, as many as the minutes allowed; each has every "
+        "drift.",
+        "A drift is found when a column is named that the interval before it did not name, "
+        "whichever",
         f"column that is. In {early} of the worlds that interval named one already, wrongly.",
     ]
     return "\n".join(lines) + "\n"
