@@ -144,8 +144,16 @@ def section_planted(runs: list[Run], users: int, command: str) -> str:
         told = ", ".join(f"{name} x {count}" for name, count in names.most_common(3))
         cells = " | ".join(str(when[number]) for number in range(1, WITHIN + 1))
         lines.append(f"| {kind} | {len(mine)} | {share:.0%} | {cells} | {told} |")
-    early = sum(bool(run.before) for run in runs)
-    lines += ["", f"{early} of {len(runs)} intervals right before a drift named a column already."]
+    early = len({run.seed for run in runs if run.before})
+    worlds = len({run.seed for run in runs})
+    lines += [
+        "",
+        f"{worlds} worlds, of seeds in a row, as many as the minutes allowed; each has every "
+        "drift.",
+        "A drift is found when a column is named that the interval before it did not name, "
+        "whichever",
+        f"column that is. In {early} of the worlds that interval named one already, wrongly.",
+    ]
     return "\n".join(lines) + "\n"
 
 

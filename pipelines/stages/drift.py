@@ -233,9 +233,10 @@ def _features(context: StageContext) -> tuple[list[str], pa.Table]:
     days = max(1, pipeline.drift.reference // step) + MOST_PAST + 2
     reach = min(pipeline.features.training_window, days * step)
     end = context.interval.end
+    wanted = list(dict.fromkeys([*_BESIDE, *watched]))
     rows = context.arrow(
         "examples",
-        columns=[*dict.fromkeys([*_BESIDE, *watched])],
+        columns=wanted,
         since={"timestamp": end - reach},
         before={"timestamp": end},
     )
