@@ -94,7 +94,10 @@ def test_judging_waits_for_trainings_however_they_end_but_not_for_a_failed_decis
     from pipelines.targets.airflow_task import NotReachedError, require
 
     needs = read(root)["needs"]["demo"]
-    assert needs == {"evaluate": ["examples", "graph_edges", "modalities", "decide"]}
+    assert needs == {
+        "evaluate": ["examples", "graph_edges", "modalities", "decide"],
+        "maintain": ["publish"],
+    }
 
     def context(**states: str) -> dict[str, Any]:
         run = SimpleNamespace(dag_id="demo", run_id="r")
