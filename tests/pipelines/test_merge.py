@@ -123,7 +123,8 @@ def test_settings_refine_models_however_they_were_listed(load):
         (
             "gate.metrik=mrr",
             "--set gate.metrik=mrr: `gate`: unknown key `metrik`\n    = Did you mean `metric`? "
-            "Keys here: metric, min_lift, confidence, bootstrap.",
+            "Keys here: mode, metric, min_lift, floors, ceilings, groups, on_drift, confidence, "
+            "bootstrap.",
         ),
         (
             "candidates.k=many",
