@@ -37,6 +37,9 @@ _ROWS_FACTOR: Final = 1.5
 _CERTAIN: Final = 0.01
 """A column that is certain lies beyond a limit that quiet ones exceed a hundredth as often."""
 _TOLERANCE: Final = 1e-9  # 0.15 - 0.10 is above 0.05 in binary
+_GROWING: Final = ("user_", "item_")
+"""Beginnings of the names of features as of a moment, such as ages and counts. They grow with the
+log, which only comparisons over equal distances tell from drift: without enough none moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +249,13 @@ def _judge(
         compared = past[both]
         scores = psi(reference_DB[compared], count_DB[compared])
         limit, certain = (
-            _or(
-                limit_of_past(scores, part * chance, thresholds.psi),
-                lambda part=part: max(
-                    thresholds.psi, resampling.limit(code_R, bins, part * chance)
-                ),
-            )
-            for part in (1.0, _CERTAIN)
+            limit_of_past(scores, part * chance, thresholds.psi) for part in (1.0, _CERTAIN)
         )
+        if limit is None and not column.name.startswith(_GROWING):
+            limit, certain = (
+                max(thresholds.psi, resampling.limit(code_R, bins, part * chance))
+                for part in (1.0, _CERTAIN)
+            )
     return Moved(
         score=score,
         limit=limit,

@@ -7,7 +7,7 @@ are alike, so formulas for independent rows would name columns that never change
 
 Where there are too few earlier days, users are resampled instead, with all their rows (cluster
 bootstrap: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). That
-knows nothing of growth or of the time of day.
+knows nothing of growth or of the time of day, so no feature that grows with the log is asked of it.
 
 Shapes: R rows, D days (0 is the judged interval, 1 a day before it, and so on), B bins, U users,
 C columns, S resamples.

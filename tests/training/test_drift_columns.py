@@ -221,3 +221,19 @@ def test_a_source_that_sends_a_third_of_its_rows_is_drift():
 def test_a_watched_column_that_is_not_in_the_data_is_left_out():
     found, _ = judged(days(2, lambda rng, rows, _: {"age": rng.normal(size=rows)}), ["age", "gone"])
     assert set(found) == {"age"}
+
+
+@pytest.mark.parametrize(("past", "drifted"), [(3, ["stars"]), (24, ["stars", "user_age"])])
+def test_what_grows_with_the_log_moves_only_where_enough_days_tell_its_growth(past, drifted):
+    def draw(rng, rows, day):
+        # Everybody is a day older each day; in the last one both columns jump.
+        jump = day == 0
+        return {
+            "user_id": [f"u{one}" for one in rng.integers(0, 100, rows)],
+            "user_age": rng.normal(40.0 - day + 30.0 * jump, 1.0, rows),
+            "stars": rng.normal(3.0 + 2.0 * jump, 1.0, rows),
+        }
+
+    found, _ = judged(days(past, draw), ["user_age", "stars"])
+    assert sorted(name for name, column in found.items() if column.moved) == drifted
+    assert (found["user_age"].threshold is None) == (past == 3)
