@@ -158,7 +158,7 @@ class Runner:
         width = len(str(len(steps)))
         for number, step in enumerate(steps, start=1):
             label = f"[{number:>{width}}/{len(steps)}] {step.name:<18}"
-            decision = planner.decide(step)
+            decision = self._decide(planner, step, interval)
             if not decision.runs:
                 self._progress(f"{label} {decision.reason}")
                 if decision.is_due:
@@ -204,7 +204,7 @@ class Runner:
         ):
             self.history.reload()  # others may have done something meanwhile
             self._require(step, interval)
-            decision = self.planner(interval).decide(step)
+            decision = self._decide(self.planner(interval), step, interval)
             if not decision.is_due:
                 self._progress(f"{step.name}: {decision.reason}")
                 self._write_receipt(step.name, interval, decision.reason)
@@ -213,6 +213,14 @@ class Runner:
             run = self._execute(step, interval, decision)
         self._progress(f"{step.name}: {run.message}  ({run.seconds:.1f} s)")
         return run
+
+    def _decide(self, planner: Planner, step: Step, interval: Interval) -> Decision:
+        """Whether a step runs; an error says how to go on."""
+        try:
+            return planner.decide(step)
+        except SextantError as error:
+            error.next_command = error.next_command or self._project.command("run", interval)
+            raise
 
     def _require(self, step: Step, interval: Interval) -> None:
         """Make sure that what a step needs has succeeded."""

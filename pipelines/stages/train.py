@@ -155,7 +155,7 @@ def registry(project: Project) -> Registry:
 def champions(project: Project, end: datetime) -> dict[str, str]:
     """Model → version that serves the interval that ends at a moment, for those that have one."""
     models = registry(project)
-    with _answering(project):
+    with _answering():
         found = {
             name: models.champion_as_of(project.registered_name(name), end)
             for name in project.models
@@ -165,20 +165,20 @@ def champions(project: Project, end: datetime) -> dict[str, str]:
 
 def is_registered(project: Project, model: str, version: str) -> bool:
     """Whether the registry has a version of a model."""
-    with _answering(project):
+    with _answering():
         found = registry(project).versions(project.registered_name(model))
     return any(one.version == version for one in found)
 
 
 @contextmanager
-def _answering(project: Project) -> Iterator[None]:
-    """Turns a registry that does not answer into an error with its next command."""
+def _answering() -> Iterator[None]:
+    """Turns a registry that does not answer into an error of ours."""
     from training.registry import RegistryUnreachable
 
     try:
         yield
     except RegistryUnreachable as error:
-        raise StageError(str(error), next_command=project.command("run", None)) from error
+        raise StageError(str(error)) from error
 
 
 def work_folder(context: StageContext) -> Path:
