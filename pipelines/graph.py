@@ -246,7 +246,7 @@ def build_steps(
             group="training",
             summary="let only a better model become champion",
             needs=("evaluate",),
-            reads=("evaluations", "metrics"),
+            reads=("evaluations",),
             options={
                 "gate": pipeline.gate.model_dump(mode="json"),
                 "models": list(models),

@@ -37,7 +37,7 @@ def test_a_section():
         "\n"
         "Stage gate: let only a better model become champion\n"
         "  needs         evaluate\n"
-        "  reads         evaluations, metrics\n"
+        "  reads         evaluations\n"
         "  writes        nothing\n"
         "  options from  gate, models, seed"
     )
