@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from deltalake import DeltaTable
-from pages import picture
 from ports import free_port
 from shop_world import REPOSITORY, Shop, environment
 
@@ -239,37 +238,6 @@ def told(news: tuple[str, list[bytes]], kind: str) -> list[dict[str, str]]:
     """The alerts of a kind."""
     alerts = [json.loads(body) for body in news[1]]
     return [alert for alert in alerts if alert["kind"] == kind]
-
-
-def click_champion(page: Page, airflow: Airflow, version: str) -> None:
-    """Move the alias `champion` of item-kNN to a version, in MLflow's page of the model."""
-    _open_model(page, airflow)
-    row = page.get_by_role("row").filter(
-        has=page.get_by_role("link", name=f"Version {version}", exact=True)
-    )
-    row.get_by_role("button").last.click()  # the pencil beside the aliases
-    dialog = page.get_by_role("dialog").filter(has_text="Add/Edit alias")
-    dialog.get_by_role("combobox").fill("champion")
-    page.keyboard.press("Enter")
-    picture(page, "mlflow-promote")
-    dialog.get_by_role("button", name="Save aliases").click()
-    dialog.wait_for(state="hidden")
-
-
-def release(page: Page, airflow: Airflow) -> None:
-    """Delete the tag `hold` of item-kNN in MLflow's page of the model."""
-    _open_model(page, airflow)
-    row = page.get_by_role("row").filter(has=page.get_by_text("hold", exact=True))
-    picture(page, "mlflow-hold")
-    row.get_by_role("button").last.click()
-    page.get_by_role("button", name="Confirm").click()
-    row.wait_for(state="hidden")
-
-
-def _open_model(page: Page, airflow: Airflow) -> None:
-    page.goto(f"{airflow.pages['mlflow']}/#/models/shop.item_knn")
-    page.reload()
-    page.get_by_role("button", name="Close").click()  # the assistant hides half of the table
 
 
 def served(shop: Shop) -> set[str]:
