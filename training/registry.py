@@ -141,7 +141,7 @@ class Registry(RegistryClient):
             version
             for version in self.versions(name)
             if version.interval_end <= end
-            and (version.tags.get("gate_passed") == "true" or "decided_by" in version.tags)
+            and (version.tags.get("gate_passed") == "true" or "decided_at" in version.tags)
         ]
         return max(
             passed, key=lambda version: (version.interval_end, int(version.version)), default=None

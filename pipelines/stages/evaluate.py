@@ -99,7 +99,8 @@ def run(context: StageContext) -> StageResult:
             for row in rows
         ]
         if role == CHALLENGER:
-            models.log_metrics(version, costs[f"{version.name} {version.version}"])
+            cost = costs[f"{version.name} {version.version}"]
+            models.log_metrics(version, {f"cost/{key}": value for key, value in cost.items()})
         found.append((version, Judged(name, version.version, role, rows)))
         ndcg = next((row.value for row in rows if row.metric == "ndcg@10"), None)
         context.progress(

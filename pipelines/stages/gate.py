@@ -121,7 +121,7 @@ def _judge(
 
 
 def _why_champion(champion: Version) -> str:
-    if "decided_by" in champion.tags:
+    if "decided_at" in champion.tags:  # a signature alone moves nothing
         return f"Chosen by {champion.tags['decided_by']}, seen {champion.tags['decided_at']}."
     return champion.tags["gate_reason"]
 

@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 from shop_world import START, make_shop
 
+from pipelines.graph import EVERYBODY
 from pipelines.intervals import text
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
@@ -29,13 +30,14 @@ def test_two_weeks_run_unattended(tmp_path: Path) -> None:
     arriving = sorted([*rows, *later], key=lambda row: int(row[2]))
     for number in range(INTERVALS):
         end = START + timedelta(days=6) + number * EVERY
-        shop.write_events([header, *[row for row in arriving if int(row[2]) < end.timestamp()]])
+        known = [row for row in arriving if int(row[2]) < end.timestamp()]
+        shop.write_events([header, *known])
         shop.sextant("run", "shop", "--at", text(end))
         served = DeltaTable(shop.lake / "candidates").to_pyarrow_table().to_pylist()
         assert {row["interval_end"] for row in served} == {end}
-        assert {row["user_id"] for row in served} == {row[0] for row in arriving}
+        assert {row["user_id"] for row in served} == {EVERYBODY, *(row[0] for row in known)}
     events = DeltaTable(shop.lake / "events").to_pyarrow_table(columns=["timestamp"])
-    assert len(events) == len({tuple(row[:3]) for row in arriving if int(row[2]) < end.timestamp()})
+    assert len(events) == len({tuple(row[:3]) for row in known})
     runs = DeltaTable(shop.lake / "runs").to_pyarrow_table().to_pylist()
     assert {row["status"] for row in runs} == {"started", "succeeded"}
     for log in shop.lake.glob("*/_delta_log"):
