@@ -73,7 +73,11 @@ def draw(
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Drift</title>'
             "</head><body></body></html>\n"
         )
-    page.write_text(_headed(text, words), encoding="utf-8")
+    below = (
+        f"Drawn below are {len(drawn)} of {len(columns)} columns, those that moved before others; "
+        "the counts there are of these alone."
+    )
+    page.write_text(_headed(text, [*words, below]), encoding="utf-8")
 
 
 def _limits(columns: Sequence[ColumnDrift]) -> dict[str, float]:

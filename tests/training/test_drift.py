@@ -120,6 +120,9 @@ def test_the_verdict_on_disk_is_the_verdict(shifted):
 
 def test_the_page_works_offline(shifted):
     page = (shifted[1] / "drift.html").read_text(encoding="utf-8")
+    assert re.search(
+        r"<p>Drawn below are \d+ of \d+ columns, those that moved before others; ", page
+    )
     assert "<html" in page
     assert "age" in page
     loaded = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']([^\"']+)", page)
