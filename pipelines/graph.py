@@ -273,8 +273,8 @@ def build_steps(
             kind="drift",
             group="publication",
             summary="compare the interval with the days before it",
-            needs=("candidates", "evaluate"),
-            reads=("examples", "staged_candidates"),
+            needs=("candidates", "evaluate", "modalities"),
+            reads=("examples", *media, "staged_candidates"),
             options={
                 "drift": pipeline.drift.model_dump(mode="json"),
                 "cuts": cuts,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from evidently.sdk.models import DashboardPanelPlot
     from evidently.ui.workspace import Project
 
-SHARE = "share of drifted columns"
-"""Name of the figure that the first plot draws."""
+SHARE = "Share of drifted columns"
+"""Title of the plot that comes first."""
 _IDENTITY = ("type", "column", "method")
 """Parameters that tell one metric of Evidently from another."""
 _NAMESPACE = UUID("5d1a3b0e-6f0c-4f0e-9d5e-0a8f4f1c7b52")
@@ -29,7 +29,7 @@ def keep_snapshot(
     tags: Sequence[str],
     words: Mapping[str, str],
     psi: Mapping[str, float],
-    figures: Mapping[str, float],
+    figures: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Put an interval's snapshot where `evidently ui` shows it, in place of an earlier one.
 
@@ -44,7 +44,7 @@ def keep_snapshot(
         tags: What to find the snapshot by, such as the verdict.
         words: What is shown beside it: name to text; `verdict` stands above the plots too.
         psi: Of every compared column.
-        figures: What else is drawn over time, a plot each: name to value.
+        figures: What else is drawn over time: title of a plot to line to value.
     """
     from evidently.core.report import Snapshot
     from evidently.sdk.models import ProjectModel
@@ -80,14 +80,21 @@ def keep_snapshot(
             (made / "dashboard.json").replace(there / "dashboard.json")
 
 
-def _numbers(psi: Mapping[str, float], figures: Mapping[str, float]) -> dict[Any, Any]:
+def _numbers(
+    psi: Mapping[str, float], figures: Mapping[str, Mapping[str, float]]
+) -> dict[Any, Any]:
     """Evidently's results for plain numbers: the maximum or the mean of a table of one row."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import MaxValue, MeanValue
 
     found: dict[Any, Any] = {}
-    for metric, values in ((MaxValue, psi), (MeanValue, figures)):
+    lines = {
+        _line_name(title, line): value
+        for title, values in figures.items()
+        for line, value in values.items()
+    }
+    for metric, values in ((MaxValue, psi), (MeanValue, lines)):
         if values:
             rows = Dataset.from_pandas(
                 pd.DataFrame({name: [float(value)] for name, value in values.items()}),
@@ -100,27 +107,33 @@ def _numbers(psi: Mapping[str, float], figures: Mapping[str, float]) -> dict[Any
     return found
 
 
-def _draw_panels(project: Project, head: str, figures: Mapping[str, float]) -> None:
+def _line_name(title: str, line: str) -> str:
+    """What a figure is called among all of them."""
+    return f"{title}: {line}"
+
+
+def _draw_panels(project: Project, head: str, figures: Mapping[str, Mapping[str, float]]) -> None:
     """The last verdict; drift over time, as a whole and of each column; then other figures."""
-    from evidently.sdk.panels import text_panel
+    from evidently.sdk.models import PanelMetric
+    from evidently.sdk.panels import line_plot_panel, text_panel
+
+    def plot(title: str) -> DashboardPanelPlot:
+        lines = [
+            PanelMetric(
+                legend=line,
+                metric="MeanValue",
+                metric_labels={"column": _line_name(title, line)},
+            )
+            for line in figures[title]
+        ]
+        return line_plot_panel(title, lines, size="half")
 
     dashboard = project.dashboard
     dashboard.add_panel(text_panel("Last verdict", head))
-    first = {SHARE: "Share of drifted columns"} if SHARE in figures else {}
-    for name, title in first.items():
-        dashboard.add_panel(_line(title, name))
-    dashboard.add_panel(_line("Population stability index of each column", None))
-    for name in figures:
-        if name != SHARE:
-            dashboard.add_panel(_line(name[:1].upper() + name[1:], name))
-
-
-def _line(title: str, figure: str | None) -> DashboardPanelPlot:
-    """A plot of one figure, or of the PSI of all columns."""
-    from evidently.sdk.models import PanelMetric
-    from evidently.sdk.panels import line_plot_panel
-
-    if figure is None:
-        return line_plot_panel(title, [PanelMetric(legend="{{column}}", metric="MaxValue")])
-    of_figure = PanelMetric(legend=figure, metric="MeanValue", metric_labels={"column": figure})
-    return line_plot_panel(title, [of_figure], size="half")
+    if SHARE in figures:
+        dashboard.add_panel(plot(SHARE))
+    of_columns = PanelMetric(legend="{{column}}", metric="MaxValue")
+    dashboard.add_panel(line_plot_panel("Population stability index of each column", [of_columns]))
+    for title in figures:
+        if title != SHARE:
+            dashboard.add_panel(plot(title))

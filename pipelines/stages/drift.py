@@ -10,6 +10,7 @@ from pipelines.alerts import Alert, tell
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import DriftError
 from pipelines.sections import BASELINE
+from pipelines.stages.drift_figures import figures
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def run(context: StageContext) -> StageResult:
             else "may be published",
         },
         psi={column.name: column.score for column in verdict.columns if column.score is not None},
-        figures=_figures(context, verdict),
+        figures=figures(context, verdict, rows, served.get(context.interval.end, {})),
     )
     # Last, so that an attempt which fails before it tells nobody, and the next one does.
     if set(found["named"]) - _told(context, former):
@@ -144,24 +145,6 @@ def _summary(verdict: DriftVerdict, outcome: str, report: str) -> dict[str, Any]
         "share": verdict.share,
         "report": report,
     }
-
-
-def _figures(context: StageContext, verdict: DriftVerdict) -> dict[str, float]:
-    """What the dashboard draws over time beside the columns (DM-08, DM-16, DM-18)."""
-    from training.drift_workspace import SHARE
-
-    found = {SHARE: verdict.share}
-    for each in verdict.quality:
-        found[f"{each.metric} of {each.model}"] = each.current
-    for stage in ("validate", "examples", "candidates"):
-        run = context.history.last_success(stage, context.interval)
-        if run is not None:
-            found[f"rows of {stage}"] = float(run.rows_out)
-            found[f"seconds of {stage}"] = run.seconds
-            rows: Mapping[str, Mapping[str, int]] = run.detail.get("rows", {})
-            if rows:
-                found["rows quarantined"] = float(sum(n["quarantined"] for n in rows.values()))
-    return found
 
 
 def _done(context: StageContext, verdict: DriftVerdict) -> str:

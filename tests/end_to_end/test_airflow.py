@@ -28,6 +28,7 @@ from lake_state import DATA_TABLES, STAGED, publications, rows_hash, served_comm
 from mlflow import MlflowClient
 from pages import browser, picture
 from receivers import posted
+from registry_pages import choose_champion, release
 from shop_world import Shop, correct, make_shop
 
 from pipelines.intervals import interval_containing, interval_ending, text
@@ -347,8 +348,9 @@ def test_a_dry_run_changes_nothing(scheduled: Airflow, live: datetime) -> None:
     assert state(scheduled.shop) == before
 
 
-def test_a_champion_moved_by_hand_is_served_within_two_minutes_and_moved_back(
-    scheduled: Airflow, local: Shop, live: datetime
+@pytest.mark.browser
+def test_a_champion_chosen_by_clicking_is_served_within_two_minutes_and_taken_back(
+    page: Page, scheduled: Airflow, local: Shop, live: datetime
 ) -> None:
     store = MlflowClient(tracking_uri=scheduled.pages["mlflow"])
     local_store = MlflowClient(tracking_uri=local.project().tracking_uri)
@@ -361,15 +363,15 @@ def test_a_champion_moved_by_hand_is_served_within_two_minutes_and_moved_back(
     before = rows_hash(scheduled.shop, "candidates")
     assert served(scheduled.shop) == {champion}
     for version in (chosen, champion):
-        store.set_registered_model_alias("shop.item_knn", "champion", version)
+        choose_champion(page, scheduled.pages["mlflow"], "shop.item_knn", version)
         began = time.monotonic()
         scheduled.until(lambda version=version: served(scheduled.shop) == {version})
         assert time.monotonic() - began < 120
         local_store.set_registered_model_alias("shop.item_knn", "champion", version)
         local.sextant("run", "shop", "--at", text(live))
     assert rows_hash(scheduled.shop, "candidates") == before
-    for one in (store, local_store):
-        one.delete_registered_model_tag("shop.item_knn", "hold")
+    release(page, scheduled.pages["mlflow"], "shop.item_knn")
+    local_store.delete_registered_model_tag("shop.item_knn", "hold")
 
 
 def test_a_training_goes_on_whose_ray_worker_is_killed(

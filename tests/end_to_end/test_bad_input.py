@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from prepared_world import ENDS, prepared
 from shop_world import END, Shop, make_shop
 
 pytestmark = pytest.mark.slow
 
-FIRST, LAST = "2026-03-12T18:00Z", "2026-03-13T00:00Z"
+FIRST, LAST = ENDS[1:]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop with one published interval."""
-    shop = make_shop(tmp_path_factory.mktemp("finished"))
+    shop = prepared(tmp_path_factory.mktemp("finished") / "shop", tmp_path_factory, intervals=2)
     shop.sextant("run", "shop", "--at", FIRST)
     return shop
 

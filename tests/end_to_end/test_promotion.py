@@ -11,20 +11,21 @@ import pytest
 from deltalake import DeltaTable
 from lake_state import rows_hash
 from mlflow import MlflowClient
-from shop_world import Shop, make_shop
+from prepared_world import ENDS, prepared
+from shop_world import Shop
 
 from training.registry import Registry
 
 pytestmark = pytest.mark.slow
 
-FIRST, SECOND, THIRD = "2026-03-12T12:00Z", "2026-03-12T18:00Z", "2026-03-13T00:00Z"
+FIRST, SECOND, THIRD = ENDS
 MODEL = "shop.item_knn"
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop with two intervals, whose second item-kNN is not clearly better than the first."""
-    shop = make_shop(tmp_path_factory.mktemp("begun") / "shop")
+    shop = prepared(tmp_path_factory.mktemp("begun") / "shop", tmp_path_factory)
     shop.run(FIRST)
     shop.run(SECOND)
     return shop
@@ -116,9 +117,9 @@ def test_a_persons_choice_outlives_the_next_runs(shop: Shop) -> None:
 
 
 def test_a_winner_out_of_bounds_is_rejected_and_a_better_one_waits_for_a_person(
-    tmp_path: Path,
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    shop = make_shop(tmp_path / "shop")
+    shop = prepared(tmp_path / "shop", tmp_path_factory)
     shop.run(FIRST, None, "gate.floors={ndcg@10: 0.99}", "gate.ceilings={size_mb: 0.000001}")
     found = verdict(shop, FIRST)
     assert found["outcome"] == "rejected"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from lake_state import DATA_TABLES, rows_hash, state
+from prepared_world import ENDS, prepared
 from shop_world import Shop, correct, environment, make_shop
 
 from pipelines.intervals import parse_moment
@@ -19,13 +20,13 @@ from pipelines.locks import hold
 
 pytestmark = pytest.mark.slow
 
-FIRST, LAST = "2026-03-12T18:00Z", "2026-03-13T00:00Z"
+FIRST, LAST = ENDS[1:]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop with two complete intervals, run in order."""
-    shop = make_shop(tmp_path_factory.mktemp("finished"))
+    shop = prepared(tmp_path_factory.mktemp("finished") / "shop", tmp_path_factory)
     shop.sextant("run", "shop", "--at", FIRST)
     shop.sextant("run", "shop")
     return shop
@@ -64,12 +65,12 @@ def test_a_run_publishes_lists_that_a_shopkeeper_would_sign(finished: Shop) -> N
 
 def test_the_champion_is_the_model_that_knows_tastes(finished: Shop) -> None:
     found = json.loads(finished.sextant("report", "shop", "--json").stdout)
-    assert [entry["interval_end"] for entry in found["intervals"]] == [FIRST, LAST]
-    gate = found["intervals"][0]["gate"]
+    assert [entry["interval_end"] for entry in found["intervals"]] == [*ENDS]
+    gate = found["intervals"][1]["gate"]
     assert gate["popularity"]["outcome"] == "promoted"
     assert gate["item_knn"]["outcome"] == "promoted"
     assert gate["item_knn"]["challenger"] > gate["popularity"]["challenger"]
-    again = found["intervals"][1]["gate"]["item_knn"]
+    again = found["intervals"][2]["gate"]["item_knn"]
     assert again["outcome"] in {"promoted", "rejected"}
     assert again["reason"].startswith(("Promoted: ", "Rejected"))
 

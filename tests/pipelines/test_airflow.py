@@ -70,30 +70,57 @@ def read(root: Path, seed: int = 0, **variables: str) -> dict[str, dict[str, Any
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+DAILY, WEEKLY, ODD, BROKEN = "daily", "weekly", "odd", "broken"
+VARIANTS = {
+    DAILY: ("every: 6h", "every: 1d"),
+    WEEKLY: ("every: 6h", "every: 7d"),
+    ODD: ('every: 6h, start: "2026-01-05T00:00Z", end: "2026-02-02T00:00Z"', "every: 3d"),
+    BROKEN: ("models:", "modles:"),
+}
+"""What each spec beside the demo's writes in place of what."""
+
+
+def with_demo(root: Path) -> Path:
     """A project folder with the demo's spec."""
     for folder in ("configs", "data_contracts", "dags"):
-        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
-    for file in (tmp_path / "configs" / "pipelines").glob("*.yaml"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
+    for file in (root / "configs" / "pipelines").glob("*.yaml"):
         if file.stem != "demo":
             file.unlink()
-    return tmp_path
+    return root
 
 
-def test_a_dag_has_the_steps_of_its_spec(root: Path) -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return with_demo(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The DAGs of the demo and its variants, read once: most of that is Airflow's start."""
+    root = with_demo(tmp_path_factory.mktemp("variants"))
+    pipelines = root / "configs" / "pipelines"
+    demo = (pipelines / "demo.yaml").read_text()
+    for name, (old, new) in VARIANTS.items():
+        assert old in demo
+        text = demo.replace(old, new).replace("pipeline: demo", f"pipeline: {name}")
+        (pipelines / f"{name}.yaml").write_text(text)
+    return read(root)
+
+
+def test_a_dag_has_the_steps_of_its_spec(found: dict[str, dict[str, Any]]) -> None:
     from pipelines.project import Project
 
-    steps = Project.load("demo", root=root).steps
-    assert read(root)["tasks"]["demo"] == {step.name: sorted(step.after) for step in steps}
+    steps = Project.load("demo", root=REPOSITORY).steps
+    assert found["tasks"]["demo"] == {step.name: sorted(step.after) for step in steps}
 
 
 def test_judging_waits_for_trainings_however_they_end_but_not_for_a_failed_decision(
-    root: Path,
+    found: dict[str, dict[str, Any]],
 ) -> None:
     from pipelines.targets.airflow_task import NotReachedError, require
 
-    needs = read(root)["needs"]["demo"]
+    needs = found["needs"]["demo"]
     assert needs == {
         "evaluate": ["examples", "graph_edges", "modalities", "decide"],
         "maintain": ["publish"],
@@ -101,8 +128,8 @@ def test_judging_waits_for_trainings_however_they_end_but_not_for_a_failed_decis
 
     def context(**states: str) -> dict[str, Any]:
         run = SimpleNamespace(dag_id="demo", run_id="r")
-        found = dict.fromkeys(needs["evaluate"], "success") | states
-        task = SimpleNamespace(get_task_states=lambda **_: {"r": found})
+        ends = dict.fromkeys(needs["evaluate"], "success") | states
+        task = SimpleNamespace(get_task_states=lambda **_: {"r": ends})
         return {"dag_run": run, "ti": task}
 
     require(needs["evaluate"], context(train_gnn="failed"))
@@ -157,31 +184,26 @@ def test_the_form_takes_ends_of_intervals_alone(every: str, moment: str, taken: 
     assert bool(re.search(boundary(every), moment)) == taken
 
 
-def test_a_run_owns_six_hours_and_is_tried_again_after_thirty_minutes(root: Path) -> None:
-    found = read(root)
+def test_a_run_owns_six_hours_and_is_tried_again_after_thirty_minutes(
+    found: dict[str, dict[str, Any]],
+) -> None:
     timetable = found["timetables"]["demo"]
     assert timetable["__type"].endswith("CronDataIntervalTimetable")
     assert timetable["__var"]["expression"] == "0 */6 * * *"
     assert set(map(tuple, found["retries"]["demo"].values())) == {(2, 1800.0)}
 
 
-@pytest.mark.parametrize(("every", "cron"), [("1d", "0 0 * * *"), ("7d", "0 0 * * 1")])
-def test_days_and_weeks_are_those_of_the_calendar(root: Path, every: str, cron: str) -> None:
-    spec = root / "configs" / "pipelines" / "demo.yaml"
-    spec.write_text(spec.read_text().replace("every: 6h", f"every: {every}"))
-    assert read(root)["timetables"]["demo"]["__var"]["expression"] == cron
+@pytest.mark.parametrize(("name", "cron"), [(DAILY, "0 0 * * *"), (WEEKLY, "0 0 * * 1")])
+def test_days_and_weeks_are_those_of_the_calendar(
+    found: dict[str, dict[str, Any]], name: str, cron: str
+) -> None:
+    assert found["timetables"][name]["__var"]["expression"] == cron
 
 
-def test_days_that_no_calendar_knows_are_refused(root: Path) -> None:
-    spec = root / "configs" / "pipelines" / "demo.yaml"
-    spec.write_text(
-        spec.read_text().replace(
-            'every: 6h, start: "2026-01-05T00:00Z", end: "2026-02-02T00:00Z"', "every: 3d"
-        )
-    )
+def test_days_that_no_calendar_knows_are_refused(found: dict[str, dict[str, Any]]) -> None:
     assert (
-        "configs/pipelines/demo.yaml:5:19: `schedule.every`: Airflow cannot run every 3 days"
-        in read(root)["docs"]["demo"]
+        "configs/pipelines/odd.yaml:5:19: `schedule.every`: Airflow cannot run every 3 days"
+        in found["docs"][ODD]
     )
 
 
@@ -198,23 +220,21 @@ def test_reading_is_light_and_the_same_every_time(root: Path) -> None:
     assert len(one["tasks"]) == 2 * 50
 
 
-def test_the_end_of_the_data_bounds_the_schedule_and_no_run_by_hand(root: Path) -> None:
-    assert read(root)["ends"]["demo"] == ["None", ["2026-02-02T00:00:00+00:00"]]
+def test_the_end_of_the_data_bounds_the_schedule_and_no_run_by_hand(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    assert found["ends"]["demo"] == ["None", ["2026-02-02T00:00:00+00:00"]]
 
 
-def test_a_broken_spec_is_seen_and_harms_no_other(root: Path) -> None:
-    text = (root / "configs" / "pipelines" / "demo.yaml").read_text()
-    (root / "configs" / "pipelines" / "other.yaml").write_text(
-        text.replace("pipeline: demo", "pipeline: other").replace("models:", "modles:")
-    )
-    found = read(root)
-    assert set(found["tasks"]) == {"demo", "demo_candidates", "other"}
-    assert found["tasks"]["other"] == {"read_spec": []}
-    assert found["names"]["other"] == "other (its spec is broken)"
-    assert "configs/pipelines/other.yaml:8:1: unknown key `modles`" in found["docs"]["other"]
+def test_a_broken_spec_is_seen_and_harms_no_other(found: dict[str, dict[str, Any]]) -> None:
+    whole = {"demo", DAILY, WEEKLY}
+    assert set(found["tasks"]) == {*whole, *(f"{name}_candidates" for name in whole), ODD, BROKEN}
+    assert found["tasks"][BROKEN] == {"read_spec": []}
+    assert found["names"][BROKEN] == "broken (its spec is broken)"
+    assert "configs/pipelines/broken.yaml:8:1: unknown key `modles`" in found["docs"][BROKEN]
 
 
-def test_a_pod_asks_for_what_the_spec_says(root: Path) -> None:
+def test_a_pod_asks_for_what_the_spec_says(root: Path, found: dict[str, dict[str, Any]]) -> None:
     (root / "configs" / "environments" / "pods.yaml").write_text(
         "environment: {airflow: {executor: KubernetesExecutor}}\n"
     )
@@ -241,4 +261,4 @@ def test_a_pod_asks_for_what_the_spec_says(root: Path) -> None:
         **dict.fromkeys(("evaluate", "gate"), group),
         "train_gnn": {"requests": {"cpu": "0.5", **gpu}, "limits": gpu},
     }
-    assert read(root)["pods"]["demo"] == {}
+    assert found["pods"]["demo"] == {}

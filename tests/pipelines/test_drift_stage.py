@@ -21,6 +21,7 @@ from pipelines.lake import Lake
 from pipelines.project import Project
 from pipelines.runner import Runner
 from pipelines.stages import drift
+from pipelines.stages.drift_figures import figures
 from pipelines.state import RunHistory, StageRun
 from training.drift import DriftThresholds
 
@@ -49,6 +50,7 @@ class World:
         parts = [self._examples(rng, back, back < shifted) for back in range(20 * 4)]
         self.lake.replace_all("examples", pa.concat_tables(parts), {})
         self.lake.replace_all("metrics", metrics([]), {})
+        self.lake.replace_all("item_modalities", no_media(), {})
         self.staged: list[pa.Table] = []
         self.stage_candidates(END)
 
@@ -64,6 +66,7 @@ class World:
                     ["tv", "phone"], rows, p=[0.6, 0.4] if shifted else [0.2, 0.8]
                 ),
                 "watch_share": rng.random(rows),
+                "strength": np.ones(rows),
             }
         )
 
@@ -77,6 +80,8 @@ class World:
             pa.table(
                 {
                     "user_id": [f"u{number}" for number in range(rows)],
+                    "item_id": [f"i{number % 300}" for number in range(rows)],
+                    "rank": np.ones(rows, np.int32),
                     "score": rng.normal(shift, 1.0, rows),
                     "model_name": ["gnn"] * rows,
                     "interval_end": pa.array([end] * rows, MOMENT),
@@ -86,7 +91,8 @@ class World:
         self.lake.replace_all("staged_candidates", pa.concat_tables(self.staged), {})
         made = {"versions": {"gnn": version, "popularity": "9"}, "weights": {"gnn": 1.0}}
         self.record("candidates", end, {**made, **detail})
-        self.record("evaluate", end)
+        for stage in ("modalities", "evaluate"):
+            self.record(stage, end)
 
     def record(self, stage: str, end: datetime, detail: Any = None, status: str = "succeeded"):
         history = RunHistory(self.lake)
@@ -114,19 +120,33 @@ class World:
         return dict(result.detail["verdict"])
 
 
-def metrics(rows: Sequence[tuple[datetime, str, str, float]]) -> pa.Table:
-    """The gate's metric of models: end, name, version, value."""
+def metrics(
+    rows: Sequence[tuple[datetime, str, str, float]],
+    *,
+    metric: str = "ndcg@10",
+    group: str = "all",
+    users: int = 100,
+) -> pa.Table:
+    """A metric of models: end, name, version, value."""
     return pa.table(
         {
             "interval_end": pa.array([row[0] for row in rows], MOMENT),
             "model_name": pa.array([row[1] for row in rows], pa.string()),
             "model_version": pa.array([row[2] for row in rows], pa.string()),
             "role": pa.array(["champion"] * len(rows), pa.string()),
-            "metric": pa.array(["ndcg@10"] * len(rows), pa.string()),
-            "group": pa.array(["all"] * len(rows), pa.string()),
+            "metric": pa.array([metric] * len(rows), pa.string()),
+            "group": pa.array([group] * len(rows), pa.string()),
             "value": pa.array([row[3] for row in rows], pa.float64()),
+            "users": pa.array([users] * len(rows), pa.int64()),
         }
     )
+
+
+def no_media() -> pa.Table:
+    """Of items without vectors: none has a state of any medium."""
+    text = [f"{medium}_embedding_state" for medium in ("video", "audio", "text")]
+    columns = {name: pa.array([], pa.string()) for name in ("item_id", *text)}
+    return pa.table({**columns, "interval_end": pa.array([], MOMENT)})
 
 
 def test_quiet_days_are_no_drift(tmp_path: Path) -> None:
@@ -259,6 +279,53 @@ def test_drift_that_blocks_keeps_yesterdays_candidates_served(tmp_path: Path) ->
         with pytest.raises(StageError, match="needs `drift`, which has not succeeded"):
             runner.run_stage(steps["publish"], interval)
     assert world.lake.arrow("candidates").equals(yesterday)
+
+
+def test_the_dashboard_draws_what_the_interval_has(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    before = END - world.project.pipeline.evaluation.test
+    world.stage_candidates(before)
+    world.lake.replace_all(
+        "metrics",
+        pa.concat_tables(
+            [
+                metrics([(END, "gnn", "1", 0.4), (END, "gnn", "2", 0.9)]),
+                metrics([(END, "gnn", "1", 0.7)], metric="coverage@10"),
+                metrics([(END, "gnn", "1", 0.5)], group="heavy"),
+                metrics([(END, "gnn", "1", 0.2)], group="light"),
+                metrics([(END, "gnn", "1", 0.0)], group="new", users=19),
+            ]
+        ),
+        {},
+    )
+    world.record("validate", END, {"rows": {"events": {"quarantined": 3}}})
+    # Of the two likes of u0 only i0 is on the list; u400 gets the list of everybody, which is none.
+    likes = pa.table(
+        {
+            "timestamp": pa.array([before, before, END - timedelta(hours=2)], MOMENT),
+            "user_id": ["u0", "u0", "u400"],
+            "item_id": ["i0", "i1", "i0"],
+            "strength": [1.0, 1.0, 1.0],
+        }
+    )
+    world.lake.replace_all("examples", likes, {})
+    verdict: Any = SimpleNamespace(share=0.25)
+    served = {"versions": {"gnn": "1"}}
+    found = figures(world.context(), verdict, likes, served)
+    later = found.pop("Former lists, on what was liked since")
+    assert later == pytest.approx({"hit_rate@10": 0.5, "ndcg@10": 0.5 / (1 + 1 / np.log2(3))})
+    assert found == {
+        "Share of drifted columns": {"of all compared": 0.25},
+        "ndcg@10 on the test set": {"gnn": 0.4},
+        "Share of the catalogue on some list (coverage@10)": {"gnn": 0.7},
+        "Gap between groups of users (ndcg@10)": {"gnn": 0.3},
+        "Rows of a stage": {"validate": 0.0, "candidates": 0.0},
+        "Rows quarantined": {"events": 3.0},
+        "Seconds of a stage": dict.fromkeys(
+            ("validate", "modalities", "evaluate", "candidates"), 0.0
+        ),
+        "Hours from the newest event to the end of the interval": {"events": 2.0},
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from flips import flipped, places, unseen
-from shop_world import Shop, make_shop
+from prepared_world import prepared
+from shop_world import Shop
 
 from pipelines.errors import StageError
 from pipelines.lake import Lake
@@ -86,9 +87,7 @@ def test_a_file_cut_short_or_gone_is_never_masked_by_a_count(
 
 @pytest.fixture(scope="module")
 def featured(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    shop = make_shop(tmp_path_factory.mktemp("featured") / "shop")
-    shop.run("2026-03-13T00:00Z", "+validate")
-    return shop
+    return prepared(tmp_path_factory.mktemp("featured") / "shop", tmp_path_factory)
 
 
 def test_a_stage_that_reads_a_damaged_table_names_the_file_and_no_traceback(

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from lake_state import state
-from shop_world import Shop, environment, make_shop
+from prepared_world import ENDS, prepared
+from shop_world import Shop, environment
 
 pytestmark = pytest.mark.slow
 
-LAST = "2026-03-13T00:00Z"
+LAST = ENDS[-1]
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 
 
@@ -38,9 +39,7 @@ def no_file_above(size: int) -> Callable[[], None]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop whose data half is complete."""
-    shop = make_shop(tmp_path_factory.mktemp("finished") / "shop")
-    shop.run(LAST, "+features")
-    return shop
+    return prepared(tmp_path_factory.mktemp("finished") / "shop", tmp_path_factory)
 
 
 @pytest.fixture

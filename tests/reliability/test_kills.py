@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from kills import Reader, run_and_kill, written_tables
 from lake_state import DATA_TABLES, RESULTS, orphans, rows_hash, state
-from shop_world import Shop, correct, make_shop
+from prepared_world import ENDS, prepared
+from shop_world import Shop, correct
 
-LAST = "2026-03-13T00:00Z"
+LAST = ENDS[-1]
 FOUR = (
     (("validate", "during write"), ("examples", "during write")),
     (("train_item_knn", "after write"), ("publish", "during write")),
@@ -42,7 +43,7 @@ ORPHANS = 18
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop with one published interval, whose source was corrected since."""
-    shop = make_shop(tmp_path_factory.mktemp("finished") / "shop")
+    shop = prepared(tmp_path_factory.mktemp("finished") / "shop", tmp_path_factory)
     shop.run(LAST)
     correct(shop)
     return shop

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from lake_state import DATA_TABLES, SNAPSHOTS, registry_state, rows_hash, state, version
+from prepared_world import ENDS, prepared
 from shop_world import END, Shop, correct, make_shop
 
 pytestmark = pytest.mark.slow
 
-ENDS = ("2026-03-12T12:00Z", "2026-03-12T18:00Z", "2026-03-13T00:00Z")
 LAST = ENDS[-1]
 
 
@@ -43,10 +43,7 @@ def source_of(shop: Shop) -> set[tuple[str, str, int, float]]:
 @pytest.fixture(scope="module")
 def in_order(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The data half of a shop, interval after interval."""
-    shop = make_shop(tmp_path_factory.mktemp("in_order") / "shop")
-    for end in ENDS:
-        shop.run(end, "+features")
-    return shop
+    return prepared(tmp_path_factory.mktemp("in_order") / "shop", tmp_path_factory)
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1)], ids=str)
@@ -63,9 +60,9 @@ def test_intervals_in_any_order_give_the_same_tables(
 
 
 def test_every_stage_after_validate_three_times_changes_no_row_and_registers_no_second_version(
-    tmp_path: Path,
+    in_order: Shop, tmp_path: Path
 ) -> None:
-    shop = make_shop(tmp_path / "shop")
+    shop = in_order.copy(tmp_path / "shop")
     shop.run(LAST)
     once = state(shop)
     with shop.runner() as runner:

@@ -208,27 +208,32 @@ def ray_train_workers() -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+def test_a_ray_worker_learns_what_this_process_learns(
+    planted: Snapshot, debug_config: Callable[[str], dict], context: Context, ray_session: None
+):
+    config = debug_config("transformer")
+    here = weights_of(planted, "transformer", config, context())
+    lines: list[str] = []
+    interrupt = signal.getsignal(signal.SIGINT)
+    one = weights_of(planted, "transformer", config, context(num_workers=1, progress=lines.append))
+    assert signal.getsignal(signal.SIGINT) is interrupt
+    assert len(lines) == 12
+    assert re.fullmatch(
+        r"transformer  epoch 12/12  loss \d+\.\d{4}  valid ndcg@10 0\.\d{4}  \d+\.\d s", lines[-1]
+    )
+    for key, value in here.items():
+        np.testing.assert_array_equal(one[key], value)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer", "gnn", "social_gnn"])
-def test_ray_workers_learn_what_this_process_learns(
+def test_two_ray_workers_learn_what_this_process_learns(
     name: str,
     planted: Snapshot,
     debug_config: Callable[[str], dict],
     context: Context,
     ray_session: None,
 ):
-    here = weights_of(planted, name, debug_config(name), context())
-    lines: list[str] = []
-    interrupt = signal.getsignal(signal.SIGINT)
-    one = weights_of(
-        planted, name, debug_config(name), context(num_workers=1, progress=lines.append)
-    )
-    assert signal.getsignal(signal.SIGINT) is interrupt
-    assert len(lines) == 12
-    assert re.fullmatch(
-        name + r"  epoch 12/12  loss \d+\.\d{4}  valid ndcg@10 0\.\d{4}  \d+\.\d s", lines[-1]
-    )
-    for key, value in here.items():
-        np.testing.assert_array_equal(one[key], value)
     # Two workers sum in another order: equal up to rounding, which few steps do not amplify much.
     few = debug_config(name) | {"epochs": 2}
     if name == "transformer":  # what is hidden at random differs between workers, as dropout does

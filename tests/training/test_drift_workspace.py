@@ -33,7 +33,7 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
             tags=[outcome],
             words={"verdict": outcome},
             psi={"device": 0.1 * rows, "age": 0.02},
-            figures={SHARE: 0.5, "ndcg@10 of gnn": 0.01 * rows},
+            figures={SHARE: {"all": 0.5}, "Accuracy": {"gnn": 0.01 * rows, "popularity": 0.02}},
         )
     workspace = Workspace.create(str(tmp_path / "workspace"))
     (project,) = workspace.list_projects()
@@ -44,7 +44,7 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
         "Last verdict",
         "Share of drifted columns",
         "Population stability index of each column",
-        "Ndcg@10 of gnn",
+        "Accuracy",
     ]
     assert panels[0].subtitle == "2026-03-12 18:00 UTC: drifted"
     kept = [workspace.get_run(project.id, run) for run in workspace.list_runs(project.id)]
@@ -62,5 +62,6 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
     }
     assert series == {
         *(("device", 0.4), ("device", 0.5), ("age", 0.02)),
-        *((SHARE, 0.5), ("ndcg@10 of gnn", 0.04), ("ndcg@10 of gnn", 0.05)),
+        (f"{SHARE}: all", 0.5),
+        *(("Accuracy: gnn", 0.04), ("Accuracy: gnn", 0.05), ("Accuracy: popularity", 0.02)),
     }
