@@ -361,6 +361,12 @@ class Drift(Record):
     quality_drop: float = Field(
         0.05, gt=0, description="Fall of a served model's metric below its seven-day mean."
     )
+    score_ms: float | None = Field(
+        None, gt=0, description="Milliseconds that a served model may take to score a user."
+    )
+    rows_per_second: float | None = Field(
+        None, gt=0, description="Rows a second that `candidates` makes at least."
+    )
     sample: int = Field(5_000, ge=50, description="Rows of an interval that are compared, at most.")
     min_rows: int = Field(50, ge=2, description="Rows that an interval needs to be compared.")
     min_people: Count = Field(20, description="People that a label needs to be named in a report.")

@@ -116,6 +116,8 @@ CHECKS: dict[str, tuple[str, str]] = {
     "DM-02": (_DRIFT, "test_an_episode_is_told_once"),
     "DM-03": (_RETRAINING, "test_a_shift_of_the_data_makes_the_next_interval_train"),
     "DM-04": ("training/test_drift_checks.py", "test_scores_out_of_shape_alert"),
+    "DM-05": (_DRIFT, "test_what_is_slow_is_told_once"),
+    "DM-06": (_DRIFT, "test_what_is_slow_is_told_once"),
     "DM-07": (_DRIFT, "test_every_served_model_is_watched"),
     "DM-08": ("training/test_drift_workspace.py", "test_an_interval_is_one_snapshot"),
     "DM-09": ("training/test_drift_power.py", "test_quiet_intervals_raise_no_alert"),

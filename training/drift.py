@@ -34,6 +34,7 @@ from training.drift_verdict import (
     DriftVerdict,
     Quality,
     QualityDrift,
+    Speed,
     raise_alerts,
 )
 from training.drift_words import causes_of, change_of, rows_change
@@ -46,6 +47,7 @@ __all__ = [
     "DriftVerdict",
     "Quality",
     "QualityDrift",
+    "Speed",
     "drift_report",
     "judge_columns",
 ]
@@ -69,6 +71,7 @@ def drift_report(
     past_predictions: pa.Table | None = None,
     same_models: bool = True,
     quality: Sequence[Quality] = (),
+    speeds: Sequence[Speed] = (),
     thresholds: DriftThresholds,
     out_dir: Path,
     seed: int,
@@ -98,6 +101,7 @@ def drift_report(
         same_models: Whether the same versions gave them. Scores of others have another scale; only
             their shape is looked at.
         quality: The watched metric of each served model.
+        speeds: How quickly models score and stages work, those that have a limit.
         thresholds: Limits.
         out_dir: Folder of the three files.
         seed: Of sampling and resampling; not negative.
@@ -138,6 +142,7 @@ def drift_report(
         scores=scores,
         past_scores=past_scores,
         thresholds=thresholds,
+        speeds=speeds,
         model=model,
         timestamp=at.isoformat(),
     )
@@ -145,7 +150,7 @@ def drift_report(
     reasons = tuple(alert.message for alert in alerts)
     causes = tuple(causes_of(slot, compared, drifted)) if alerts else ()
     verdict = DriftVerdict(
-        drifted=bool(alerts),
+        drifted=any(alert.drift for alert in alerts),
         words=(),
         reasons=reasons,
         causes=causes,
@@ -333,9 +338,10 @@ def _judge_quality(
 
 def _words(verdict: DriftVerdict, done: Callable[[DriftVerdict], str]) -> tuple[str, ...]:
     """All of a verdict that a person should read, a line each."""
-    drift = [
+    found = [
+        *([] if verdict.drifted else ["no drift"]),
         *verdict.reasons,
         *(f"probable cause: {cause}" for cause in verdict.causes),
         *([done(verdict)] if verdict.drifted and done(verdict) else []),
     ]
-    return (*(drift or ["no drift"]), *verdict.notes)
+    return (*found, *verdict.notes)

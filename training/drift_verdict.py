@@ -1,8 +1,9 @@
 """Limits of drift, and the verdict: what changed, whether it matters, and why, in words."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -154,22 +155,52 @@ class QualityDrift:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """How quickly a model scores or a stage works, and the limit of that (DM-05, DM-06)."""
+
+    type: Literal["Latency", "Throughput"]
+    of: str
+    """The model or the stage."""
+    value: float
+    """Milliseconds to score a user, or rows a second."""
+    limit: float
+    """The most milliseconds, or the least rows."""
+
+    def alert(self, timestamp: str | None) -> "Alert | None":
+        """Complain when it is beyond the limit."""
+        if self.type == "Latency":
+            slow = self.value > self.limit
+            message = f"{self.of} takes {self.value:.3g} ms to score a user (limit {self.limit:g})"
+        else:
+            slow = self.value < self.limit
+            message = f"{self.of} makes {self.value:.3g} rows a second (at least {self.limit:g})"
+        if not slow:
+            return None
+        return Alert(self.type, "Medium", self.of, message, self.value, self.limit, timestamp)
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
-    """What a person should hear of (DM-02, DM-04); at most one of a type and model in a verdict."""
+    """What a person should hear of (DM-02, DM-04 to DM-06); one of a type and model at most."""
 
     type: str
-    """ModelDrift, DataDrift or PredictionQuality."""
+    """ModelDrift, DataDrift, PredictionQuality, Latency or Throughput."""
     severity: str
     """High or Medium."""
     model: str
     message: str
     current: float | None
-    """Value of the metric, or share of drifted columns."""
+    """Value of the metric or of the speed, or share of drifted columns."""
     expected: float | None
-    """Its past mean, or the largest share allowed."""
+    """Its past mean, or its limit."""
     timestamp: str | None
     """End of the judged interval, ISO 8601."""
     metadata: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def drift(self) -> bool:
+        """Whether something drifted; what is slow is told and keeps nothing back."""
+        return self.type not in ("Latency", "Throughput")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +211,7 @@ class DriftVerdict:
     words: tuple[str, ...]
     """All that a person should read, a line each: what drifted, why, what was done; the notes."""
     reasons: tuple[str, ...]
-    """What drifted; empty without drift."""
+    """What drifted or is slow; empty when all is well."""
     causes: tuple[str, ...]
     """What the data tell of the reason."""
     notes: tuple[str, ...]
@@ -217,6 +248,7 @@ def raise_alerts(
     scores: ScoreShape | None,
     past_scores: ScoreShape | None,
     thresholds: DriftThresholds,
+    speeds: Sequence[Speed],
     model: str,
     timestamp: str | None,
 ) -> tuple[Alert, ...]:
@@ -225,6 +257,7 @@ def raise_alerts(
         *(_model_alert(each, thresholds, timestamp) for each in quality),
         _data_alert(columns, thresholds, model, timestamp),
         _prediction_alert(scores, past_scores, thresholds, model=model, timestamp=timestamp),
+        *(speed.alert(timestamp) for speed in speeds),
     ]
     return tuple(alert for alert in alerts if alert is not None)
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from evidently.sdk.models import DashboardPanelPlot
     from evidently.ui.workspace import Project
 
-SHARE = "Share of drifted columns"
-"""Title of the plot that comes first."""
 _IDENTITY = ("type", "column", "method")
 """Parameters that tell one metric of Evidently from another."""
 _NAMESPACE = UUID("5d1a3b0e-6f0c-4f0e-9d5e-0a8f4f1c7b52")
@@ -55,6 +53,7 @@ def keep_snapshot(
     snapshot_id = uuid5(project_id, at.isoformat())
     model = Snapshot.load(str(snapshot)).to_snapshot_model()
     model.name = f"{at:%Y-%m-%d %H:%M} UTC"
+    model.timestamp = at
     model.tags = list(tags)
     model.metadata = dict(words)
     model.metric_results |= _numbers(psi, figures)
@@ -113,7 +112,7 @@ def _line_name(title: str, line: str) -> str:
 
 
 def _draw_panels(project: Project, head: str, figures: Mapping[str, Mapping[str, float]]) -> None:
-    """The last verdict; drift over time, as a whole and of each column; then other figures."""
+    """The last verdict, the drift of each column over time, then the other figures two by two."""
     from evidently.sdk.models import PanelMetric
     from evidently.sdk.panels import line_plot_panel, text_panel
 
@@ -130,10 +129,7 @@ def _draw_panels(project: Project, head: str, figures: Mapping[str, Mapping[str,
 
     dashboard = project.dashboard
     dashboard.add_panel(text_panel("Last verdict", head))
-    if SHARE in figures:
-        dashboard.add_panel(plot(SHARE))
     of_columns = PanelMetric(legend="{{column}}", metric="MaxValue")
     dashboard.add_panel(line_plot_panel("Population stability index of each column", [of_columns]))
     for title in figures:
-        if title != SHARE:
-            dashboard.add_panel(plot(title))
+        dashboard.add_panel(plot(title))

@@ -10,17 +10,19 @@ from pipelines.alerts import Alert, tell
 from pipelines.context import StageContext, StageResult
 from pipelines.errors import DriftError
 from pipelines.sections import BASELINE
-from pipelines.stages.drift_figures import figures
+from pipelines.stages.drift_figures import figures, latencies, throughput
 from pipelines.stages.evaluate import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from training.drift import DriftThresholds, DriftVerdict, Quality
+    from training.drift import DriftThresholds, DriftVerdict, Quality, Speed
 
 _HISTORY = timedelta(days=7)
 _FORMER = 4
 """Earlier intervals whose scores are held against those of the interval."""
+_TAGS = 10
+"""Drifted columns by which an interval can be looked for in Evidently."""
 _NO_FEATURES = ("event_id", "user_id", "item_id", "interval_end", "timestamp", "label")
 _BESIDE = ("timestamp", "user_id", "item_id")
 """What tells when, of whom and of what a row is; never drawn."""
@@ -41,6 +43,7 @@ def run(context: StageContext) -> StageResult:
     scores, past, same, note = _scores(context, served)
     folder = context.project.reports / context.interval.end_text.replace(":", "")
     former = _former_verdict(context)
+    serving = served.get(context.interval.end, {})
     verdict = drift_report(
         rows=rows,
         watched=watched,
@@ -50,10 +53,11 @@ def run(context: StageContext) -> StageResult:
         past_predictions=past,
         same_models=same,
         quality=_quality(context, served),
+        speeds=_speeds(context, serving),
         thresholds=thresholds(context),
         out_dir=folder,
         seed=context.step.options["seed"],
-        model=_leading(served.get(context.interval.end, {})),
+        model=_leading(serving),
         since=former.get("since", {}),
         notes=[note] if note else [],
         done=lambda found: _done(context, found),
@@ -68,7 +72,7 @@ def run(context: StageContext) -> StageResult:
         context.project.workspace,
         project=context.project.pipeline.pipeline,
         at=context.interval.end,
-        tags=[outcome, *(["blocked"] if blocks else [])],
+        tags=[outcome, *(["blocked"] if blocks else []), *found["columns"][:_TAGS]],
         words={
             "verdict": "; ".join([outcome, *verdict.words] if verdict.drifted else verdict.words),
             "candidates": "kept back, the former ones stay served"
@@ -76,7 +80,7 @@ def run(context: StageContext) -> StageResult:
             else "may be published",
         },
         psi={column.name: column.score for column in verdict.columns if column.score is not None},
-        figures=figures(context, verdict, rows, served.get(context.interval.end, {})),
+        figures=figures(context, verdict, rows, serving),
     )
     # Last, so that an attempt which fails before it tells nobody, and the next one does.
     if set(found["named"]) - _told(context, former):
@@ -96,7 +100,7 @@ def run(context: StageContext) -> StageResult:
     if verdict.drifted:
         message = "; ".join([outcome, *verdict.words])
     else:
-        message = f"no drift in {len(verdict.columns)} columns"
+        message = "; ".join([f"no drift in {len(verdict.columns)} columns", *verdict.reasons])
     return StageResult(
         message,
         rows_in=verdict.rows_reference + verdict.rows_current,
@@ -133,18 +137,38 @@ def _summary(verdict: DriftVerdict, outcome: str, report: str) -> dict[str, Any]
     drifted = [column.name for column in verdict.columns if column.drifted]
     data = any(alert.type == "DataDrift" for alert in verdict.alerts)
     scores = any(alert.type == "PredictionQuality" for alert in verdict.alerts)
+    slow = [f"{each.type.lower()} of {each.model}" for each in verdict.alerts if not each.drift]
     quality = [f"quality of {each.model}" for each in verdict.quality if each.drifted]
     return {
         "outcome": outcome,
         "reasons": list(verdict.words if verdict.drifted else verdict.notes),
         "columns": drifted,
-        "named": [*(drifted if data else []), *quality, *(["scores"] if scores else [])],
+        "named": [*(drifted if data else []), *quality, *(["scores"] if scores else []), *slow],
         "since": {column.name: column.since for column in verdict.columns if column.since},
         "quality_dropped": bool(quality),
         "data_drifted": data,
         "share": verdict.share,
         "report": report,
     }
+
+
+def _speeds(context: StageContext, serving: Mapping[str, Any]) -> list[Speed]:
+    """Those for which the spec has a limit."""
+    from training.drift import Speed
+
+    options = context.project.pipeline.drift
+    found: list[Speed] = []
+    if options.score_ms is not None:
+        found += [
+            Speed("Latency", model, value, options.score_ms)
+            for model, value in latencies(context, serving).items()
+        ]
+    if options.rows_per_second is not None:
+        found += [
+            Speed("Throughput", stage, value, options.rows_per_second)
+            for stage, value in throughput(context).items()
+        ]
+    return found
 
 
 def _done(context: StageContext, verdict: DriftVerdict) -> str:

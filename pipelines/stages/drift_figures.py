@@ -37,13 +37,13 @@ def figures(
         rows: `timestamp` and `item_id` of the interval's examples and of those before it.
         served: What the interval's candidates are made of.
     """
-    from training.drift_workspace import SHARE
-
     found: Figures = {
-        SHARE: {"of all compared": verdict.share},
+        "Share of drifted columns": {"of all compared": verdict.share},
         **_judged(context, served),
         "Former lists, on what was liked since": _matured(context),
         "Item vectors: distance of those met now from those met before": _vectors(context, rows),
+        "Milliseconds to score a user": latencies(context, served),
+        "Rows a second": throughput(context),
         **_work(context),
         "Hours from the newest event to the end of the interval": _age(context, rows),
     }
@@ -114,6 +114,23 @@ def _vectors(context: StageContext, rows: pa.Table) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as scratch:
         return distances(load_content(context, Path(scratch)), rows, context.interval.start)
+
+
+def latencies(context: StageContext, served: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds that each served model took to score a user of the test set (DM-05)."""
+    run = context.history.last_success("evaluate", context.interval)
+    costs: Mapping[str, Mapping[str, float]] = {} if run is None else run.detail.get("costs", {})
+    return {
+        model: costs[key]["score_ms"]
+        for model, version in served.get("versions", {}).items()
+        if (key := f"{context.project.registered_name(model)} {version}") in costs
+    }
+
+
+def throughput(context: StageContext) -> dict[str, float]:
+    """Rows a second of the stage that makes everybody's lists (DM-06)."""
+    run = context.history.last_success("candidates", context.interval)
+    return {} if run is None or not run.seconds else {"candidates": run.rows_out / run.seconds}
 
 
 def _work(context: StageContext) -> Figures:

@@ -90,17 +90,17 @@ class World:
         )
         self.lake.replace_all("staged_candidates", pa.concat_tables(self.staged), {})
         made = {"versions": {"gnn": version, "popularity": "9"}, "weights": {"gnn": 1.0}}
-        self.record("candidates", end, {**made, **detail})
-        for stage in ("modalities", "evaluate"):
-            self.record(stage, end)
+        self.record("candidates", end, {**made, **detail}, rows)
+        self.record("modalities", end)
+        self.record("evaluate", end, {"costs": {f"demo.gnn {version}": {"score_ms": 1.5}}})
 
-    def record(self, stage: str, end: datetime, detail: Any = None, status: str = "succeeded"):
+    def record(self, stage: str, end: datetime, detail: Any = None, rows: int = 0) -> None:
         history = RunHistory(self.lake)
         history.record(
             StageRun(
                 run_id="", pipeline="demo", stage=stage, interval_start=end - EVERY,
-                interval_end=end, status=status, fingerprint="", started_at=datetime.now(UTC),
-                seconds=0.0, peak_memory_mb=0.0, rows_in=0, rows_out=0, tables_in={},
+                interval_end=end, status="succeeded", fingerprint="", started_at=datetime.now(UTC),
+                seconds=1.0, peak_memory_mb=0.0, rows_in=0, rows_out=rows, tables_in={},
                 tables_out={}, spec_hash="", commit="", detail=detail or {},
             )
         )  # fmt: skip
@@ -263,6 +263,23 @@ def test_every_served_model_is_watched(tmp_path: Path) -> None:
     assert "quality of transformer is not judged: ndcg@10 was not measured" in found["reasons"]
 
 
+def test_what_is_slow_is_told_once_and_blocks_nothing(tmp_path: Path) -> None:
+    """DM-05 and DM-06: one model above its limit, and lists below theirs."""
+    limits = ["drift.score_ms=1.4", "drift.rows_per_second=401", "drift.on_drift=block"]
+    with posted() as (url, got):
+        world = World(tmp_path, [*limits, f"alerts=[{{to: webhook, url: '{url}'}}]"])
+        for _ in range(2):
+            found = world.verdict()
+    assert found["outcome"] == "no drift"
+    assert found["named"] == ["latency of gnn", "throughput of candidates"]
+    assert world.lines[:3] == [
+        "no drift",
+        "gnn takes 1.5 ms to score a user (limit 1.4)",
+        "candidates makes 400 rows a second (at least 401)",
+    ]
+    assert len(got) == 1
+
+
 def test_drift_that_blocks_keeps_yesterdays_candidates_served(tmp_path: Path) -> None:
     world = World(tmp_path, ["drift.on_drift=block"], shifted=2)
     yesterday = pa.table({"user_id": ["u1"], "item_id": ["i1"], "rank": [1]})
@@ -319,10 +336,12 @@ def test_the_dashboard_draws_what_the_interval_has(tmp_path: Path) -> None:
         "ndcg@10 on the test set": {"gnn": 0.4},
         "Share of the catalogue on some list (coverage@10)": {"gnn": 0.7},
         "Gap between groups of users (ndcg@10)": {"gnn": 0.3},
-        "Rows of a stage": {"validate": 0.0, "candidates": 0.0},
+        "Milliseconds to score a user": {"gnn": 1.5},
+        "Rows a second": {"candidates": 400.0},
+        "Rows of a stage": {"validate": 0.0, "candidates": 400.0},
         "Rows quarantined": {"events": 3.0},
         "Seconds of a stage": dict.fromkeys(
-            ("validate", "modalities", "evaluate", "candidates"), 0.0
+            ("validate", "modalities", "evaluate", "candidates"), 1.0
         ),
         "Hours from the newest event to the end of the interval": {"events": 2.0},
     }

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from drift_world import features, report, scores
 
-from training.drift import DriftThresholds, Quality, QualityDrift
+from training.drift import DriftThresholds, Quality, QualityDrift, Speed
 from training.drift_checks import OTHERS, comparable_columns, score_shape
 
 
@@ -69,6 +69,27 @@ def test_labels_of_too_few_people_alone_are_not_compared():
 def test_values_that_hardly_repeat_are_not_labels():
     table = pa.table({"title": [f"Ramen {row}" for row in range(50)]})
     assert comparable_columns(table, table, frozenset())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("speed", "message"),
+    [
+        (Speed("Latency", "gnn", 5.1, 5), "gnn takes 5.1 ms to score a user (limit 5)"),
+        (Speed("Latency", "gnn", 5.0, 5), None),
+        (Speed("Latency", "gnn", 4.9, 5), None),
+        (Speed("Throughput", "lists", 99.9, 100), "lists makes 99.9 rows a second (at least 100)"),
+        (Speed("Throughput", "lists", 100, 100), None),
+        (Speed("Throughput", "lists", 100.1, 100), None),
+    ],
+    ids=str,
+)
+def test_what_is_slow_is_told_and_is_no_drift(tmp_path, speed, message):
+    """DM-05 and DM-06."""
+    rows = features(200, 1)
+    verdict = report(tmp_path, rows, rows, speeds=[speed])
+    assert not verdict.drifted
+    assert verdict.words == (("no drift",) if message is None else ("no drift", message))
+    assert [alert.type for alert in verdict.alerts] == ([speed.type] if message else [])
 
 
 def test_quality_is_judged_without_rows(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from training.drift_workspace import SHARE, keep_snapshot
+from training.drift_workspace import keep_snapshot
 
 
 def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
             tags=[outcome],
             words={"verdict": outcome},
             psi={"device": 0.1 * rows, "age": 0.02},
-            figures={SHARE: {"all": 0.5}, "Accuracy": {"gnn": 0.01 * rows, "popularity": 0.02}},
+            figures={"Share": {"all": 0.5}, "Accuracy": {"gnn": 0.01 * rows, "popularity": 0.02}},
         )
     workspace = Workspace.create(str(tmp_path / "workspace"))
     (project,) = workspace.list_projects()
@@ -42,8 +42,8 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
     panels = project.dashboard.model().panels
     assert [panel.title for panel in panels] == [
         "Last verdict",
-        "Share of drifted columns",
         "Population stability index of each column",
+        "Share",
         "Accuracy",
     ]
     assert panels[0].subtitle == "2026-03-12 18:00 UTC: drifted"
@@ -62,6 +62,6 @@ def test_an_interval_is_one_snapshot_however_often_it_runs(tmp_path: Path) -> No
     }
     assert series == {
         *(("device", 0.4), ("device", 0.5), ("age", 0.02)),
-        (f"{SHARE}: all", 0.5),
+        ("Share: all", 0.5),
         *(("Accuracy: gnn", 0.04), ("Accuracy: gnn", 0.05), ("Accuracy: popularity", 0.02)),
     }
