@@ -150,10 +150,12 @@ class StageContext:
         self._pin(table)
         return self.lake.arrow(table, **keywords)
 
-    def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, table: str, columns: Sequence[str], **keywords: Any
+    ) -> Iterator[pa.RecordBatch]:
         """Some columns of a table, a few rows at a time; see `Lake.batches`."""
         self._pin(table)
-        return self.lake.batches(table, columns)
+        return self.lake.batches(table, columns, **keywords)
 
     def write_interval(self, table: str, rows: DataFrame | pa.Table) -> None:
         """Replace this interval's rows of a table."""

@@ -102,8 +102,23 @@ class LakeReader:
                     raise self._damaged(table, self._file(table, fragment), error) from error
             raise
 
-    def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of a table, a few rows at a time: for what is too wide to be held at once.
+    def batches(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        since: Mapping[str, datetime] | None = None,
+        before: Mapping[str, datetime] | None = None,
+        rows: int = _BATCH_ROWS,
+    ) -> Iterator[pa.RecordBatch]:
+        """Some columns of a table, a few rows at a time: for what is too large to be held at once.
+
+        Args:
+            table: Its name.
+            columns: Those to read.
+            since: Keep the rows whose time column lies at or after a moment.
+            before: Keep the rows whose time column lies strictly before a moment.
+            rows: Read at a time, at most.
 
         Raises:
             StageError: When there is no such table, or a file of it is damaged.
@@ -111,17 +126,33 @@ class LakeReader:
         found = self._open(table)
         if found is None:
             raise self._missing(table)
-        for fragment in found.to_pyarrow_dataset().get_fragments():
+        condition = _condition(None, since, before)
+        for fragment in found.to_pyarrow_dataset().get_fragments(filter=condition):
             self._require_sound(table, fragment)
             try:
                 yield from fragment.to_batches(
                     columns=list(columns),
-                    batch_size=_BATCH_ROWS,
+                    filter=condition,
+                    batch_size=rows,
                     batch_readahead=1,
                     fragment_scan_options=_checked(),
                 )
             except OSError as error:
                 raise self._damaged(table, self._file(table, fragment), error) from error
+
+    def schema(self, table: str, columns: Sequence[str]) -> pa.Schema:
+        """Names and types of some columns of a table.
+
+        Raises:
+            StageError: When there is no such table.
+        """
+        import pyarrow as pa
+
+        found = self._open(table)
+        if found is None:
+            raise self._missing(table)
+        whole = found.to_pyarrow_dataset().schema
+        return pa.schema([whole.field(name) for name in columns])
 
     def delta(self, table: str) -> Any:
         """A table's log as `deltalake.DeltaTable`; None when there is no table."""

@@ -31,6 +31,8 @@ from training.drift_verdict import DriftThresholds
 
 TIME: Final = "timestamp"
 USER: Final = "user_id"
+WEIGHT: Final = "__weight"
+"""How many rows a drawn one stands for; absent where all are there."""
 ROWS: Final = "rows"
 """Stands among the columns for the number of rows."""
 _ROWS_FACTOR: Final = 1.5
@@ -108,7 +110,8 @@ def slot_of(
     is its past.
 
     Args:
-        rows: With a column `timestamp`; those after the interval are not looked at.
+        rows: With a column `timestamp`; those after the interval are not looked at. With `WEIGHT`
+            when they are drawn already.
         end: End of the interval.
         every: Its length.
         thresholds: Rows needed and taken of each day, and the days that count as reference.
@@ -124,8 +127,10 @@ def slot_of(
         start = until - every // timedelta(microseconds=1)
         day_R = np.where(time_R >= start, 0, 1)
         day_R[time_R >= until] = -1
-    counts_D = np.bincount(day_R[day_R >= 0], minlength=1)
-    taken_R = _sample(day_R, thresholds.sample_rows, rng)
+    weight_R = rows[WEIGHT].to_numpy() if WEIGHT in rows.column_names else np.ones(len(day_R))
+    within = day_R >= 0
+    counts_D = np.rint(np.bincount(day_R[within], weight_R[within], minlength=1)).astype(np.int64)
+    taken_R = _sample(day_R, thresholds.sample_rows, rng, weight_R)
     return Slot(rows.take(pa.array(taken_R)), day_R[taken_R], reference_days, counts_D)
 
 
@@ -140,9 +145,13 @@ def end_micros(moment: datetime) -> int:
     return pa.scalar(moment, pa.timestamp("us", tz="UTC")).cast(pa.int64()).as_py()
 
 
-def _sample(day_R: IntArray, most: int, rng: np.random.Generator) -> IntArray:
-    """Positions of at most `most` rows of each day, ascending; -1 is no day."""
-    lot_R = rng.random(len(day_R))
+def _sample(day_R: IntArray, most: int, rng: np.random.Generator, weight_R: FloatArray) -> IntArray:
+    """Positions of at most `most` rows of each day, ascending; -1 is no day.
+
+    Heavier rows are drawn sooner (Efraimidis and Spirakis, Weighted random sampling with a
+    reservoir, 2006).
+    """
+    lot_R = -np.log1p(-rng.random(len(day_R))) / weight_R
     order = np.lexsort((lot_R, day_R))
     day_sorted = day_R[order]
     place = np.arange(len(order)) - np.searchsorted(day_sorted, day_sorted)

@@ -1,6 +1,6 @@
 """Drift of item vectors: whether people meet other kinds of items than before.
 
-Shape legend: N items, P items with a medium, W width of its vectors.
+Shape legend: E rows, N items, P items with a medium, W width of its vectors.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.content import ItemContent
+from training.drift_columns import WEIGHT
 
 _ROWS = 8192
 """Vectors held in memory at a time."""
@@ -25,7 +26,7 @@ def distances(content: ItemContent, rows: pa.Table, start: datetime) -> dict[str
 
     Args:
         content: Vectors of items.
-        rows: `item_id` and `timestamp` of what was met, now and before.
+        rows: `item_id` and `timestamp` of what was met, now and before; `WEIGHT` when drawn.
         start: When now begins.
 
     Returns:
@@ -35,9 +36,14 @@ def distances(content: ItemContent, rows: pa.Table, start: datetime) -> dict[str
     met = pc.fill_null(pc.index_in(rows["item_id"], pa.array(content.item_ids, pa.string())), -1)
     met_E = np.asarray(met.to_numpy(), dtype=np.int64)
     items = len(content.item_ids)
+    weight_E = rows[WEIGHT].to_numpy() if WEIGHT in rows.column_names else np.ones(len(met_E))
+    known_E = met_E >= 0
     weight_2N = np.stack(
-        [np.bincount(met_E[side & (met_E >= 0)], minlength=items) for side in (now, ~now)]
-    ).astype(np.float64)
+        [
+            np.bincount(met_E[side & known_E], weight_E[side & known_E], minlength=items)
+            for side in (now, ~now)
+        ]
+    )
     found = {}
     for medium, vector_PW in content.vectors.items():
         row_N = content.rows[medium]

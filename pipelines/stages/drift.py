@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _HISTORY = timedelta(days=7)
 _FORMER = 4
 """Earlier intervals whose scores are held against those of the interval."""
+_BATCH_ROWS = 65_536
 _TAGS = 10
 """Drifted columns by which an interval can be looked for in Evidently."""
 _NO_FEATURES = ("event_id", "user_id", "item_id", "interval_end", "timestamp", "label")
@@ -228,24 +229,35 @@ def _tell(context: StageContext, verdict: DriftVerdict) -> None:
 
 
 def _features(context: StageContext) -> tuple[list[str], pa.Table]:
-    """The watched columns, and the rows of the interval and of its past that they are read of."""
+    """The watched columns, and what is drawn of the interval and of its past to compare them."""
     from training.drift_limits import MOST_PAST, step_of
+    from training.drift_sample import sample
     from transforms.schemas import columns
 
     pipeline = context.project.pipeline
     watched = list(pipeline.drift.columns) or [
         name for name in columns("examples") if name not in _NO_FEATURES
     ]
-    step = step_of(context.interval.end - context.interval.start)
+    every = context.interval.end - context.interval.start
+    step = step_of(every)
     days = max(1, pipeline.drift.reference // step) + MOST_PAST + 2
     reach = min(pipeline.features.training_window, days * step)
     end = context.interval.end
     wanted = list(dict.fromkeys([*_BESIDE, *watched]))
-    rows = context.arrow(
+    batches = context.batches(
         "examples",
-        columns=wanted,
+        wanted,
         since={"timestamp": end - reach},
         before={"timestamp": end},
+        rows=_BATCH_ROWS,
+    )
+    rows = sample(
+        batches,
+        context.lake.schema("examples", wanted),
+        end=end,
+        every=every,
+        most=pipeline.drift.sample,
+        seed=context.step.options["seed"],
     )
     return watched, rows
 

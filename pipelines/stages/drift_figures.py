@@ -34,7 +34,7 @@ def figures(
     Args:
         context: Of the stage.
         verdict: On the interval.
-        rows: `timestamp` and `item_id` of the interval's examples and of those before it.
+        rows: What was drawn of the interval's examples and of those before it.
         served: What the interval's candidates are made of.
     """
     found: Figures = {
@@ -155,7 +155,13 @@ def _age(context: StageContext, rows: pa.Table) -> dict[str, float]:
     """How old the newest event is when the interval ends."""
     import pyarrow.compute as pc
 
-    newest = pc.max(rows["timestamp"]).as_py()
-    return (
-        {} if newest is None else {"events": (context.interval.end - newest) / timedelta(hours=1)}
-    )
+    times = context.arrow(
+        "examples",
+        columns=["timestamp"],
+        since={"timestamp": context.interval.start},
+        before={"timestamp": context.interval.end},
+    )["timestamp"]
+    newest = pc.max(times if len(times) else rows["timestamp"]).as_py()
+    if newest is None:
+        return {}
+    return {"events": (context.interval.end - newest) / timedelta(hours=1)}

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from lake_state import DATA_TABLES, rows_hash, state
+from lake_state import state
 from prepared_world import ENDS, prepared
-from shop_world import Shop, correct, environment, make_shop
+from shop_world import Shop, correct, environment
 
 from pipelines.intervals import parse_moment
 from pipelines.locks import hold
@@ -116,14 +116,6 @@ def repairs(shop: Shop) -> list[str]:
     """What the report says is left to repair."""
     found: list[str] = json.loads(shop.sextant("report", "shop", "--json").stdout)["repairs"]
     return found
-
-
-def test_intervals_in_another_order_give_the_same_tables(finished: Shop, tmp_path: Path) -> None:
-    shop = make_shop(tmp_path / "other")
-    shop.sextant("run", "shop", "--at", LAST, "--select", "+features")
-    shop.sextant("run", "shop", "--at", FIRST, "--select", "+features")
-    for table in DATA_TABLES:
-        assert rows_hash(shop, table) == rows_hash(finished, table), table
 
 
 def test_the_second_of_two_runs_at_once_ends_and_says_who_holds_it(shop: Shop) -> None:
