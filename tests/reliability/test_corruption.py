@@ -10,8 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from flips import flipped, places, unseen
-from prepared_world import prepared
-from shop_world import Shop
+from shop_world import Shop, make_shop
 
 from pipelines.errors import StageError
 from pipelines.lake import Lake
@@ -87,7 +86,9 @@ def test_a_file_cut_short_or_gone_is_never_masked_by_a_count(
 
 @pytest.fixture(scope="module")
 def featured(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return prepared(tmp_path_factory.mktemp("featured") / "shop", tmp_path_factory)
+    shop = make_shop(tmp_path_factory.mktemp("featured") / "shop")
+    shop.run("2026-03-13T00:00Z", "+validate")
+    return shop
 
 
 def test_a_stage_that_reads_a_damaged_table_names_the_file_and_no_traceback(
