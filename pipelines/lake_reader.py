@@ -127,10 +127,13 @@ class LakeReader:
         if found is None:
             raise self._missing(table)
         condition = _condition(None, since, before)
-        for fragment in found.to_pyarrow_dataset().get_fragments(filter=condition):
+        dataset = found.to_pyarrow_dataset()
+        for fragment in dataset.get_fragments(filter=condition):
             self._require_sound(table, fragment)
             try:
                 yield from fragment.to_batches(
+                    # Files that Spark wrote call their times otherwise than the table does.
+                    schema=dataset.schema,
                     columns=list(columns),
                     filter=condition,
                     batch_size=rows,

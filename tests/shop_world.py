@@ -58,6 +58,11 @@ INTERPRETED = {
 }
 """Settings of Spark: compiling a query costs more than running it over a few rows."""
 
+SHORT_LIVED = INTERPRETED | {
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
+}
+"""The same for a process of one command, which ends before thorough compiling pays."""
+
 
 class Done(NamedTuple):
     """How a command ended."""
@@ -200,7 +205,7 @@ def make_shop(root: Path, *, models: str = "popularity, item_knn", end: datetime
         shutil.copytree(REPOSITORY / folder, root / folder)
     (root / "configs" / "pipelines").mkdir(parents=True)
     (root / "configs" / "pipelines" / "shop.yaml").write_text(
-        SPEC.format(models=models, settings=json.dumps(INTERPRETED))
+        SPEC.format(models=models, settings=json.dumps(SHORT_LIVED))
     )
     (root / "data").mkdir()
     random = np.random.default_rng(7)

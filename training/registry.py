@@ -147,6 +147,17 @@ class Registry(RegistryClient):
             passed, key=lambda version: (version.interval_end, int(version.version)), default=None
         )
 
+    def rival(self, challenger: Version, end: datetime) -> Version | None:
+        """What a challenger is held against: the champion of its time, or the one it replaced.
+
+        So a challenger that is judged again after its promotion meets the same one.
+        """
+        champion = self.champion_as_of(challenger.name, end)
+        if champion is None or champion.version != challenger.version:
+            return champion
+        replaced = champion.tags.get("replaced", NOBODY)
+        return None if replaced == NOBODY else self._numbered(challenger.name, replaced)
+
     def challenger(self, name: str) -> Version | None:
         """The newest version registered; after its promotion it is the champion too."""
         return self._aliased(name, "challenger")
@@ -299,7 +310,7 @@ class Registry(RegistryClient):
                 # The notes first: a kill in between is then mended by promoting again.
                 settled = NOBODY if old is None else old.version
                 self._note(name, {SETTLED: settled, PROMOTING: version.version})
-                self._tag(version, {"status": "promoted"})
+                self._tag(version, {"status": "promoted", "replaced": settled})
                 self._client.set_registered_model_alias(name, "champion", version.version)
             self._require_champion(name, version)
             return self.get(name, version.version)

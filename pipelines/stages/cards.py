@@ -145,9 +145,7 @@ def _changes(context: StageContext, models: Registry, version: Version) -> Chang
     from training.card import Changes
     from training.changes import changes
 
-    champion = models.champion_as_of(version.name, context.interval.end)
-    if champion is not None and champion.version == version.version:  # judged again
-        champion = models.previous(version.name)
+    champion = models.rival(version, context.interval.end)
     if champion is None:
         return None
     before, now = (

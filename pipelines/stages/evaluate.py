@@ -123,10 +123,12 @@ def judged(context: StageContext, models: Registry) -> list[tuple[str, Version, 
     found = []
     for name in context.project.models:
         challenger = challenger_of(context, models, name)
-        champion = champion_of(context, models, name)
-        if challenger is not None:
+        if challenger is None:
+            champion = champion_of(context, models, name)
+        else:
             found.append((name, challenger, CHALLENGER))
-        if champion is not None and (challenger is None or champion.version != challenger.version):
+            champion = models.rival(challenger, context.interval.end)
+        if champion is not None:
             found.append((name, champion, CHAMPION))
     return found
 
