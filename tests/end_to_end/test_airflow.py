@@ -263,7 +263,6 @@ def test_evidently_shows_each_interval_in_words(
     page.goto(scheduled.pages["evidently"])
     page.get_by_role("link", name="shop").click()
     page.get_by_text("Share of drifted columns", exact=True).wait_for()
-    picture(page, "evidently-drift")
     page.goto(f"{page.url.rstrip('/')}/reports")
     for end in (*ends, live):
         page.get_by_text(f"{end:%Y-%m-%d %H:%M} UTC").first.wait_for()

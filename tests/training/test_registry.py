@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,22 @@ def test_promotion_moves_champion_and_previous(registry: Registry, folder: Path)
         "promoted",
         "archived",
     ]
+
+
+def test_a_challenger_meets_the_same_champion_however_often_it_is_judged(
+    registry: Registry, folder: Path
+) -> None:
+    end = datetime(2026, 1, 9, tzinfo=UTC)
+    first = _register(registry, "rivals", folder, 1)
+    assert registry.rival(first, end) is None
+    registry.promote(registry.record_verdict(first, BETTER))
+    assert registry.rival(first, end) is None
+    second = _register(registry, "rivals", folder, 2)
+    for _ in range(2):
+        assert registry.rival(second, end).version == "1"
+        registry.promote(registry.record_verdict(second, BETTER))
+    registry._client.delete_model_version("rivals", "1")
+    assert registry.rival(second, end) is None
 
 
 def test_the_champion_moves_forward_only(registry: Registry, folder: Path) -> None:
