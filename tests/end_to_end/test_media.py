@@ -52,8 +52,14 @@ def test_the_version_tells_its_story(shop: Shop):
     assert card.startswith(
         "# shop.transformer version 1\n\nCausal self-attention over what a user liked, in order, "
         "and over the media of the items; it tells what comes next and what comes of an item "
-        "shown.\n\n## Data\n\nLearnt from "
+        "shown.\n\n## Verdict\n\n"
     )
-    for part in ("## Quality", "| ndcg@10 |", "rating, as a share of the best", "## Limits"):
+    for part in (
+        "## Data\n\nLearnt from ",
+        "## Quality",
+        "| ndcg@10 |",
+        "rating, as a share of the best",
+        "## Limits",
+    ):
         assert part in card
     assert "clicks" not in card.split("## Limits")[0]  # a log of ratings has none that was left

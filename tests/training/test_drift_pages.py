@@ -8,12 +8,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from drift_world import features, report
+from drift_world import AT, features, report
 from pages import browser, picture
 from ports import free_port
 from shop_world import environment
@@ -32,7 +32,6 @@ class Told(NamedTuple):
     points: int
 
 
-LAST = datetime(2026, 3, 13, tzinfo=UTC)
 SECONDS = 15.0
 """In which all of it is drawn."""
 
@@ -60,7 +59,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             folder / name / "snapshot.json",
             folder / "workspace",
             project="shop",
-            at=LAST - back * timedelta(hours=6),
+            at=AT - back * timedelta(hours=6),
             tags=[outcome, *(each.name for each in verdict.columns if each.drifted)],
             words={"verdict": "; ".join([outcome, *verdict.words])},
             psi=psi,
@@ -112,10 +111,10 @@ def test_the_planted_drift_is_found_and_its_reason_read(page: Page, told: Told) 
     # Each point is a circle.
     page.locator(".MuiMarkElement-root").nth(told.points - 1).wait_for(state="attached")
     assert time.monotonic() - began < SECONDS
-    page.get_by_text(f"{LAST:%Y-%m-%d %H:%M} UTC: drifted; {told.words[0]}").wait_for()
+    page.get_by_text(f"{AT:%Y-%m-%d %H:%M} UTC: drifted; {told.words[0]}").wait_for()
     picture(page, "evidently-drifted")
     page.goto(f"{page.url.rstrip('/')}/reports")
-    row = page.get_by_role("row").filter(has_text=f"{LAST:%Y-%m-%d %H:%M} UTC")
+    row = page.get_by_role("row").filter(has_text=f"{AT:%Y-%m-%d %H:%M} UTC")
     for tag in ("drifted", "age", "device"):
         row.get_by_text(tag, exact=True).wait_for()
     # A long text is folded until it is clicked.
