@@ -267,7 +267,6 @@ def test_evidently_shows_each_interval_in_words(
     for end in (*ends, live):
         page.get_by_text(f"{end:%Y-%m-%d %H:%M} UTC").first.wait_for()
     page.get_by_text("may be published").first.wait_for()
-    picture(page, "evidently-reports")
 
 
 @pytest.mark.browser

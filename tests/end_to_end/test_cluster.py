@@ -11,7 +11,8 @@ import pyspark
 import pytest
 from deltalake import DeltaTable
 from nodes import node, said
-from shop_world import environment, make_shop
+from prepared_world import ENDS, prepared
+from shop_world import environment
 
 from pipelines.bootstrap import java_home
 
@@ -29,7 +30,7 @@ TABLES = {
     "graph_edges": ["relation", "source", "target"],
     "examples": ["event_id"],
 }
-AT = "2026-03-13T00:00Z"
+AT = ENDS[0]
 
 
 def spark_process(log: Path, *arguments: str) -> AbstractContextManager[None]:
@@ -75,14 +76,15 @@ def rows(lake: Path, table: str) -> pa.Table:
 
 
 def test_two_workers_make_the_tables_of_one_process(
-    tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SPARK_MASTER", cluster)
-    shop = make_shop(tmp_path / "shop")
+    shop = prepared(tmp_path / "shop", tmp_path_factory, intervals=1)
     own = ["--set", "environment.lake=lake-of-cluster", "--env", "standalone"]
-    select = ["run", "shop", "--at", AT, "--select", "+features"]
-    shop.sextant(*select)
-    shop.command(*select, *own)
+    shop.command("run", "shop", "--at", AT, "--select", "+features", *own)
     workers = [len(list((tmp_path / "spark-work").glob(f"app-*/{number}"))) for number in (0, 1)]
     assert workers == [1, 1], "each worker ran one executor"
     there = shop.root / "lake-of-cluster" / "shop"
