@@ -166,6 +166,7 @@ def test_defaults_are_these():
         "drift": {
             "psi": 0.05, "share": 0.0, "reference": "7d", "false_alarm": 0.05,
             "null_rate": 0.05, "skewness": 3.0, "outlier_percentage": 5.0, "quality_drop": 0.05,
+            "score_ms": None, "rows_per_second": None,
             "sample": 5000, "min_rows": 50, "min_people": 20, "on_drift": "warn", "columns": [],
             "ignore": ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos"],
         },
