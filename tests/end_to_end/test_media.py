@@ -57,7 +57,7 @@ def test_the_version_tells_its_story(shop: Shop):
     for part in (
         "## Data\n\nLearnt from ",
         "## Quality",
-        "| ndcg@10 |",
+        "| ndcg@10",
         "rating, as a share of the best",
         "## Limits",
     ):
