@@ -73,8 +73,8 @@ def sample(
         held.append(kept.append_column(_LOT, pa.array(lot_R[stays])))
         waiting += len(stays)
         if waiting > _SPARE + standing:
-            held, standing, waiting = [_smallest(held, limit_S, until, step, most)], 0, 0
-            standing = held[0].num_rows
+            held = [_smallest(held, limit_S, until, step, most)]
+            standing, waiting = held[0].num_rows, 0
     found = _smallest(held, limit_S, until, step, most)
     slot_R = (until - 1 - micros_of(found)) // step
     found = found.drop_columns(_LOT)
