@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _WAIT_SECONDS = 600.0
+_ROUNDED = timedelta(milliseconds=1)
+"""By so much the greatest time of a file may lie above what Spark notes of it."""
 _SMALL_BYTES = 64 * 2**20
 """Smaller files are merged, up to this size."""
 
@@ -55,7 +57,8 @@ class Lake(LakeReader):
                 return self._write(table, rows, f"interval_end = '{_iso(interval_end)}'")
             from transforms import io
 
-            return io.replace_interval(rows, self.path(table), interval_end, note)
+            is_free = self._is_free(table, "interval_end", interval_end, interval_end)
+            return io.replace_interval(rows, self.path(table), interval_end, note, is_free=is_free)
 
     def replace_range(
         self,
@@ -77,7 +80,10 @@ class Lake(LakeReader):
                 return self._write(table, rows, predicate)
             from transforms import io
 
-            return io.replace_range(rows, self.path(table), column, start, end, note)
+            is_free = self._is_free(table, column, start, end)
+            return io.replace_range(
+                rows, self.path(table), column, start, end, note, is_free=is_free
+            )
 
     def replace_files(
         self, table: str, rows: DataFrame, files: Sequence[str], note: Mapping[str, Any]
@@ -109,7 +115,9 @@ class Lake(LakeReader):
 
         path = self.path("quarantine")
         with self._writing("quarantine"):
-            version = io.replace_quarantine(rows, path, interval_end, start, note)
+            is_free = self._is_free("quarantine", "timestamp", start, interval_end)
+            is_free &= self._is_free("quarantine", "interval_end", interval_end, interval_end)
+            version = io.replace_quarantine(rows, path, interval_end, start, note, is_free=is_free)
             return version if late is None else io.append(late, path, note)
 
     def replace_all(
@@ -229,6 +237,24 @@ class Lake(LakeReader):
         if self._is_local:
             for file in Path(self.path(table)).glob("*.parquet"):
                 seal(file)
+
+    def _is_free(self, table: str, column: str, start: datetime | None, end: datetime) -> bool:
+        """Whether the log shows that no row's time lies in `[start, end]`, and none can come there.
+
+        On an object store other writers are kept out by Delta alone, which must then be told what
+        is replaced.
+        """
+        if self.folder is None:
+            return False
+        found = self._open(table)
+        for row in () if found is None else files_of(found):
+            low, high = (row.get(f"{bound}.{column}") for bound in ("min", "max"))
+            if low is None or high is None:
+                return False
+            high = high.replace(tzinfo=UTC) + _ROUNDED
+            if high >= (start or high) and low.replace(tzinfo=UTC) <= end:
+                return False
+        return True
 
     @contextmanager
     def _writing(self, table: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ A file that is gone or whose checksum is wrong is an error that names it, never 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+_FEW_FILES = 32
+"""Up to so many files are named to Spark one by one, as it looks at them without a job; of more,
+Delta's statistics choose those to read."""
 _BATCH_ROWS = 1024
 """Rows read at once of what is too wide to be held."""
 
@@ -54,11 +58,19 @@ class LakeReader:
         Raises:
             StageError: When there is no such table.
         """
+        from pyspark.sql.types import StructType
+
         from transforms import io
 
-        if self.version(table) is None:
+        found = self._open(table, version)
+        if found is None:
             raise self._missing(table)
-        return io.read(session, self.path(table), version)
+        files = [row["path"] for row in files_of(found)]
+        if len(files) > _FEW_FILES:
+            return io.read(session, self.path(table), found.version())
+        paths = [f"{self.path(table)}/{unquote(file)}" for file in sorted(files)]
+        schema = StructType.fromJson(json.loads(found.schema().to_json()))
+        return io.read_files(session, paths, schema)
 
     def arrow(
         self,
@@ -218,12 +230,12 @@ class LakeReader:
             "that writes it again."
         )
 
-    def _open(self, table: str) -> Any:
+    def _open(self, table: str, version: int | None = None) -> Any:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            return DeltaTable(self.path(table))
+            return DeltaTable(self.path(table), version=version)
         except TableNotFoundError:
             return None
 

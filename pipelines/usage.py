@@ -45,7 +45,8 @@ class Usage:
 
     def _watch(self) -> None:
         while True:
-            is_last = self._stop.is_set()
+            # Not at once: to read a large process's memory takes time, and nothing was done yet.
+            is_last = self._stop.wait(_SECONDS)
             total = 0
             for key, seconds, process in _processes():
                 self._seconds[key] = seconds
@@ -56,7 +57,6 @@ class Usage:
             self.peak_mb = max(self.peak_mb, total / 2**20)
             if is_last:
                 return
-            self._stop.wait(_SECONDS)
 
 
 def _processes() -> Iterator[tuple[tuple[int, float], float, psutil.Process]]:

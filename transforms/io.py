@@ -17,9 +17,13 @@ from json import dumps
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _FILE_ID = re.compile(r"[0-9a-f]+")
+_GLOB = re.compile(r"[\\{}\[\]*?]")
+"""What Hadoop takes for a pattern in the name of a file."""
+_OUTSIDE = "a row lies outside of what is replaced"
 
 
 def read(spark: SparkSession, path: str | Path, version: int | None = None) -> DataFrame:
@@ -28,6 +32,23 @@ def read(spark: SparkSession, path: str | Path, version: int | None = None) -> D
     if version is not None:
         reader = reader.option("versionAsOf", version)
     return reader.load(str(path))
+
+
+def read_files(spark: SparkSession, files: Sequence[str], schema: StructType) -> DataFrame:
+    """Reads the data files that a table's log names, without planning over the log in Spark.
+
+    Delta runs a query over the log for every table that a query reads, which costs more than
+    reading a few small files. The table must not use deletion vectors or column mapping; Sextant's
+    do not.
+
+    Args:
+        spark: The session.
+        files: Paths of all files of a version, none of them twice.
+        schema: Of the table; columns that a file lacks are null.
+    """
+    if not files:
+        return spark.createDataFrame([], schema)
+    return spark.read.schema(schema).parquet(*[_GLOB.sub(r"\\\g<0>", file) for file in files])
 
 
 def latest_version(spark: SparkSession, path: str | Path) -> int | None:
@@ -47,7 +68,12 @@ def latest_version(spark: SparkSession, path: str | Path) -> int | None:
 
 
 def replace_interval(
-    df: DataFrame, path: str | Path, interval_end: datetime, metadata: Mapping[str, object]
+    df: DataFrame,
+    path: str | Path,
+    interval_end: datetime,
+    metadata: Mapping[str, object],
+    *,
+    is_free: bool = False,
 ) -> int:
     """Replaces the rows of one interval; every row must carry that `interval_end`.
 
@@ -56,6 +82,8 @@ def replace_interval(
         path: Folder of the table; made when missing.
         interval_end: The interval's end, aware of its zone.
         metadata: Kept in the commit (`userMetadata`) as JSON, for lineage.
+        is_free: Whether the table is known to hold none of what is replaced, and the caller keeps
+            other writers out. To look for such rows takes longer than to write a few new ones.
 
     Returns:
         The version of the table that this commit made.
@@ -63,7 +91,8 @@ def replace_interval(
     Raises:
         ValueError: `interval_end` has no zone.
     """
-    return _write(df, path, f"interval_end = {_literal(interval_end)}", metadata)
+    condition = f"interval_end = {_literal(interval_end)}"
+    return _write(df, path, condition, metadata, is_free=is_free)
 
 
 def replace_range(
@@ -73,6 +102,8 @@ def replace_range(
     start: datetime | None,
     end: datetime,
     metadata: Mapping[str, object],
+    *,
+    is_free: bool = False,
 ) -> int:
     """Replaces the rows whose timestamp `column` lies in `[start, end)`, or before `end`.
 
@@ -82,7 +113,7 @@ def replace_range(
     condition = f"{column} < {_literal(end)}"
     if start is not None:
         condition = f"{column} >= {_literal(start)} AND {condition}"
-    return _write(df, path, condition, metadata)
+    return _write(df, path, condition, metadata, is_free=is_free)
 
 
 def replace_files(
@@ -104,21 +135,24 @@ def replace_quarantine(
     interval_end: datetime,
     start: datetime | None,
     metadata: Mapping[str, object],
+    *,
+    is_free: bool = False,
 ) -> int:
     """Replaces what one run set aside: rows of `[start, interval_end)`, and its rows without time.
 
-    The result and the errors are those of `replace_interval`.
+    The other arguments, the result and the errors are those of `replace_interval`.
     """
     end = _literal(interval_end)
     window = f"timestamp < {end}" + (
         "" if start is None else f" AND timestamp >= {_literal(start)}"
     )
-    return _write(df, path, f"({window}) OR (timestamp IS NULL AND interval_end = {end})", metadata)
+    condition = f"({window}) OR (timestamp IS NULL AND interval_end = {end})"
+    return _write(df, path, condition, metadata, is_free=is_free)
 
 
 def append(df: DataFrame, path: str | Path, metadata: Mapping[str, object]) -> int:
     """Adds rows. Not safe to repeat: leave out what is there. Returns the new version."""
-    return _write(df, path, None, metadata, mode="append")
+    return _write(df, path, None, metadata, is_free=True)
 
 
 def replace_all(df: DataFrame, path: str | Path, metadata: Mapping[str, object]) -> int:
@@ -132,22 +166,19 @@ def _write(
     condition: str | None,
     metadata: Mapping[str, object],
     *,
-    mode: str = "overwrite",
+    is_free: bool = False,
 ) -> int:
+    if is_free and condition is not None:  # Delta holds rows to the condition of a replacement only
+        df = df.where(f"IF({condition}, true, raise_error({_OUTSIDE!r}))")
     # Rebalancing makes few files of a small result and splits a large one.
-    writer = (
-        df.hint("rebalance")
-        .write.format("delta")
-        .mode(mode)
-        .option("userMetadata", dumps(metadata, sort_keys=True, default=str))
-    )
-    if mode == "append":
-        pass
-    elif condition is None:
-        writer = writer.option("overwriteSchema", "true")
-    else:
+    writer = df.hint("rebalance").write.format("delta").mode("append" if is_free else "overwrite")
+    writer = writer.option("userMetadata", dumps(metadata, sort_keys=True, default=str))
+    if condition is not None:
         # A feature that the code has gained becomes a column, null in rows of before.
-        writer = writer.option("replaceWhere", condition).option("mergeSchema", "true")
+        writer = writer.option("mergeSchema", "true")
+        writer = writer if is_free else writer.option("replaceWhere", condition)
+    elif not is_free:
+        writer = writer.option("overwriteSchema", "true")
     writer.save(str(path))
     version = latest_version(df.sparkSession, path)
     assert version is not None

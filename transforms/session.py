@@ -20,6 +20,8 @@ COMMON_SETTINGS: dict[str, str] = {
     # Parquet does not check its own checksums by default; flipped bytes then change sums silently.
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    # Else each step of building a query looks up and sends the line of Python that it stands in.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     # Any other limit makes Spark measure the batch anew with every row; rows are limited already.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
     # Rows that lie together by user need no exchange to be joined by user and moment.

@@ -98,6 +98,8 @@ class Changes:
         """Rows of the files that only the older state has, and only the newer one."""
         from pyspark.errors import AnalysisException
 
+        from transforms.io import read_files
+
         then, now = self._then.get(table), self._now[table]
         if then == now:
             return None
@@ -115,10 +117,8 @@ class Changes:
         schema = self._context.read(table).schema
 
         def rows(files: set[str]) -> DataFrame:
-            if not files:
-                return spark.createDataFrame([], schema)
-            return spark.read.schema(schema).parquet(
-                *[f"{lake.path(table)}/{file}" for file in sorted(files)]
+            return read_files(
+                spark, [f"{lake.path(table)}/{file}" for file in sorted(files)], schema
             )
 
         try:
