@@ -376,7 +376,8 @@ class Drift(Record):
     columns: Many[str] = Field((), description="Columns to watch; all features when empty.")
     ignore: Many[str] = Field(
         ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"),
-        description="Columns not to watch; those of the calendar differ between any two intervals.",
+        description="Columns not to watch; those of the calendar differ between any two intervals. "
+        "`taste` stands for how well people's items fit their past.",
     )
 
     @model_validator(mode="after")

@@ -25,8 +25,9 @@ from training.drift_checks import (
     DriftInputError,
     score_shape,
 )
-from training.drift_columns import USER, Moved, Slot, comparable, judge, rows_moved, slot_of
+from training.drift_columns import ROWS, USER, Moved, Slot, comparable, judge, rows_moved, slot_of
 from training.drift_page import draw
+from training.drift_taste import TASTE, taste_change, taste_moved, with_fit
 from training.drift_verdict import (
     Alert,
     ColumnDrift,
@@ -57,6 +58,8 @@ LAST: Final = 4
 """Intervals of which two must name a column (DM-09: drift is told within a day of four)."""
 _NEEDED: Final = 2
 _DAY: Final = timedelta(days=1)
+_OF_ALL: Final = {ROWS: rows_change, TASTE: taste_change}
+"""What is told of an interval as a whole rather than of a column."""
 _DAY_CHANCE: Final = 0.02
 """Part of the false alarms that the last day may raise: neighbouring days share most rows."""
 
@@ -189,6 +192,7 @@ def judge_columns(
         What was found of each column, its values, why other columns were not compared, and the rows
         of the interval and its past. Notes are added to `notes`.
     """
+    rows = with_fit(rows)
     spans = [
         _Span.judge(
             rows, watched, at - lag * every, every, thresholds, [seed, lag], thresholds.false_alarm
@@ -248,12 +252,15 @@ class _Span:
             return cls(slot, {}, {}, rows_moved(slot, false_alarm))
         columns, excluded = comparable(slot, list(watched), limits)
         by_name = {column.name: column for column in columns}
-        return cls(slot, by_name, excluded, judge(slot, columns, limits, rng))
+        moved = judge(slot, columns, limits, rng)
+        if TASTE not in limits.ignore:
+            moved |= taste_moved(slot, false_alarm / (1 + len(columns)), limits.min_rows)
+        return cls(slot, by_name, excluded, moved)
 
     def column(self, name: str) -> ColumnDrift:
         """What was found of a column, by this stretch alone."""
         moved = self.moved[name]
-        values = self.compared.get(name)
+        change = _OF_ALL[name](self.slot) if name in _OF_ALL else change_of(self.compared[name])
         return ColumnDrift(
             name=name,
             score=moved.score,
@@ -263,7 +270,7 @@ class _Span:
             null_rate_reference=moved.null_rates[0],
             null_rate_current=moved.null_rates[1],
             null_rate_drifted=moved.by_nulls,
-            change=rows_change(self.slot) if values is None else change_of(values),
+            change=change,
         )
 
 

@@ -77,7 +77,7 @@ class ColumnDrift:
 
     name: str
     score: float | None
-    """PSI of the interval; None when one side holds only nulls, and for the number of rows."""
+    """PSI of the interval; None when one side holds only nulls, and for `rows` and `taste`."""
     threshold: float | None
     """PSI from which this column moves: the limit, or what quiet intervals reach if larger."""
     moved: bool

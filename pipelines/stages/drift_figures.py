@@ -42,6 +42,7 @@ def figures(
         **_judged(context, served),
         "Former lists, on what was liked since": _matured(context),
         "Item vectors: distance of those met now from those met before": _vectors(context, rows),
+        "Taste: share of a person's earlier rows that have a row's category": _taste(context, rows),
         "Milliseconds to score a user": latencies(context, served),
         "Rows a second": throughput(context),
         **_work(context),
@@ -114,6 +115,13 @@ def _vectors(context: StageContext, rows: pa.Table) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as scratch:
         return distances(load_content(context, Path(scratch)), rows, context.interval.start)
+
+
+def _taste(context: StageContext, rows: pa.Table) -> dict[str, float]:
+    from training.drift_taste import mean_fit
+
+    found = mean_fit(rows, context.interval.start)
+    return {} if found is None else {"mean": found}
 
 
 def latencies(context: StageContext, served: Mapping[str, Any]) -> dict[str, float]:
