@@ -112,7 +112,7 @@ def candidates_dag_of(project: Project) -> Any:
         "interval that is served; triggered by hand, the same.",
     ) as dag:
         tasks: dict[str, Any] = {}
-        for step in select(project.steps, "candidates,drift,publish"):
+        for step in select(project.steps, "candidates,drift,publish,shadow"):
             tasks[step.name] = _task(project, step)
             for one in step.after:
                 if one in tasks:

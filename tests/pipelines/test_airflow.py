@@ -200,6 +200,17 @@ def test_days_and_weeks_are_those_of_the_calendar(
     assert found["timetables"][name]["__var"]["expression"] == cron
 
 
+def test_a_moved_champion_is_served_and_challengers_are_held_against_it(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    assert found["tasks"]["demo_candidates"] == {
+        "candidates": [],
+        "drift": ["candidates"],
+        "publish": ["candidates", "drift"],
+        "shadow": ["candidates"],
+    }
+
+
 def test_days_that_no_calendar_knows_are_refused(found: dict[str, dict[str, Any]]) -> None:
     assert (
         "configs/pipelines/odd.yaml:5:19: `schedule.every`: Airflow cannot run every 3 days"
