@@ -96,7 +96,7 @@ def taste_moved(slot: Slot, chance: float, least: int) -> dict[str, Moved]:
     if noise is None or far is None or np.isnan(change_D[0]):
         return {}
     change = abs(float(change_D[0]))
-    moved, certain = change > noise, change > far
+    moved, certain = bool(change > noise), bool(change > far)
     return {TASTE: Moved(None, None, (0.0, 0.0), by_values=moved, by_nulls=False, certain=certain)}
 
 

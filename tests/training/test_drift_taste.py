@@ -5,13 +5,15 @@ Shapes: U users, I rows of one interval.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from drift_world import AT
+from drift_world import AT, report_of
 
 from training.drift import DriftThresholds, judge_columns
 from training.drift_taste import TASTE, mean_fit
@@ -61,6 +63,14 @@ def test_people_who_exchange_their_tastes_are_found_and_totals_are_not():
     assert drifted(rows, at=AT - EVERY) == {}
     shuffled = rows.take(pa.array(np.random.default_rng(1).permutation(rows.num_rows)))
     assert drifted(shuffled) == drifted(rows)
+
+
+def test_the_report_tells_of_it_in_words_and_as_json(tmp_path: Path):
+    verdict = report_of(tmp_path, log(0.5), watched=["item_category"])
+    told = "rows share their category with 47% -> 31% of the earlier rows of the same people"
+    assert verdict.reasons == (f"1 of 3 columns drifted: taste: {told}, since 2026-02-01T06:00Z",)
+    kept = json.loads((tmp_path / "verdict.json").read_text())["columns"][0]
+    assert (kept["name"], kept["moved"], kept["drifted"]) == (TASTE, True, True)
 
 
 def test_the_dashboard_draws_the_mean():
