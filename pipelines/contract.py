@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -32,6 +33,13 @@ def load_contract(path: Path, *, root: Path | None = None) -> Contract:
         SpecError: With every mistake of the file.
     """
     root = path.absolute().parent.parent if root is None else root
+    # Airflow reads many specs in one process, and all of them have the same contracts.
+    mark = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    return _load(path, root, mark)
+
+
+@lru_cache(maxsize=256)
+def _load(path: Path, root: Path, _mark: tuple[int, int] | None) -> Contract:
     tree = read_document(path, root=root)
     try:
         return Contract.model_validate(tree.plain())

@@ -147,3 +147,14 @@ def test_every_rule_says_what_it_means():
     for rule in RULES.values():
         assert rule.__doc__
         assert rule.__doc__.strip().endswith(".")
+
+
+def test_a_contract_that_changed_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "data_contracts" / "users.yaml"
+    file.parent.mkdir()
+    for allowed in (False, True):
+        file.write_text(f"table: users\nallow_empty: {str(allowed).lower()}\n")
+        assert load_contract(file).allow_empty == allowed
+    file.unlink()
+    with pytest.raises(SpecError):
+        load_contract(file)
