@@ -38,7 +38,8 @@ _HEAD = """\
 # False alarms and power of the drift verdict
 
 Simulated tables, judged at the defaults of the spec. `examples` is made by counting, without Spark:
-21 columns of events, users and items, and the number of rows. Predictions and quality are left out.
+21 columns of events, users and items, the number of rows, and `taste`. Predictions and quality are
+left out.
 """
 
 
