@@ -1,7 +1,7 @@
 """Delta tables for Spark: read a version, replace what one run owns, in one atomic commit.
 
-A run replaces its own rows (`replaceWhere`) and never appends, so a retry, a corrected rerun and a
-backfill out of order all end in the same table. The condition also guards: Delta rejects the write
+A run replaces its own rows (`replaceWhere`) and adds none beside them, so a retry, a corrected rerun
+and a backfill out of order all end in the same table. The condition also guards: Delta rejects the write
 when a row lies outside of it. Tables are not split into folders by interval, since small intervals
 would leave thousands of tiny files; the statistics of each file in the log prune well enough.
 
