@@ -1,9 +1,10 @@
 """Delta tables for Spark: read a version, replace what one run owns, in one atomic commit.
 
-A run replaces its own rows (`replaceWhere`) and adds none beside them, so a retry, a corrected rerun
-and a backfill out of order all end in the same table. The condition also guards: Delta rejects the write
-when a row lies outside of it. Tables are not split into folders by interval, since small intervals
-would leave thousands of tiny files; the statistics of each file in the log prune well enough.
+A run replaces its own rows (`replaceWhere`) and adds none beside them, so a retry, a corrected
+rerun and a backfill out of order all end in the same table. The condition also guards: the write is
+rejected when a row lies outside of it. Tables are not split into folders by interval, since small
+intervals would leave thousands of tiny files; the statistics of each file in the log prune well
+enough.
 
 Delta locks only inside one process on a local disk: hold a lock per table around every write here.
 """
