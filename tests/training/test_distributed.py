@@ -199,12 +199,14 @@ def listening_addresses() -> set[tuple[str, str]]:
 
 
 def ray_train_workers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "".join(child.cmdline()[:1]).startswith("ray::RayTrainWorker")
-    ]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end any moment
+            if child.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if "".join(child.cmdline()[:1]).startswith("ray::RayTrainWorker"):
+                found.append(child)
+    return found
 
 
 @pytest.mark.slow
