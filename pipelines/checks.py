@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import UsageError, closest
 from pipelines.intervals import interval_ending
+from pipelines.judging import USER_GROUPS
 from pipelines.records import duration_text
 from pipelines.sections import BASELINE, GROUPS, MODELS
 from pipelines.validation import Finding
@@ -110,6 +111,33 @@ def new_users_are_light(spec: Pipeline) -> Iterator[Finding]:
             ("evaluation", "new_below"),
             f"is {spec.evaluation.new_below}, above light_below, {spec.evaluation.light_below}",
             "New users have fewer positives than light ones.",
+        )
+
+
+@needs("gate", "evaluation")
+def gate_groups_exist(spec: Pipeline) -> Iterator[Finding]:
+    """The gate holds groups of users to their losses that are judged apart."""
+    known = (*USER_GROUPS, *spec.evaluation.groups)
+    for name in spec.gate.groups:
+        if name not in known:
+            cure = f"{closest(name, known)} Known: {', '.join(known)}. Others are named in"
+            yield Finding(
+                ("gate", "groups", name),
+                f"there is no group of users `{name}`",
+                f"{cure} evaluation.groups, by what users' demographics say.".strip(),
+            )
+
+
+@needs("evaluation", "sources")
+def groups_have_demographics(spec: Pipeline) -> Iterator[Finding]:
+    """Groups of users can be told apart."""
+    users = spec.sources.users
+    told = spec.sources.demo is not None or (users is not None and users.columns.demographics)
+    if spec.evaluation.groups and not told:
+        yield Finding(
+            ("evaluation", "groups"),
+            "tells users apart by their demographics, which no source gives",
+            "Map them: sources.users.columns.demographics: {columns: {gender: COLUMN}}.",
         )
 
 

@@ -97,6 +97,7 @@ def build_steps(
     cuts = {"valid": evaluation["valid"], "test": evaluation["test"]}
     encoded = {medium: kind for medium, kind in features["vectors"].items() if kind["of"]}
     media = ("items", *(("item_vectors",) if encoded else ()), "item_modalities")
+    grouped = ("users",) if pipeline.evaluation.groups else ()
     tables = SOURCE_TABLES
     landed = (
         *("landed_events", "landed_rejects"),
@@ -235,7 +236,7 @@ def build_steps(
             needs=("examples", "graph_edges", "modalities"),
             optional=tuple(f"train_{model}" for model in models),
             chosen_by="decide",
-            reads=("examples", *media, "graph_edges"),
+            reads=("examples", *media, "graph_edges", *grouped),
             writes=("evaluations",),
             options={"evaluation": evaluation, "models": list(models), "seed": pipeline.seed},
             code=("training",),
@@ -300,7 +301,10 @@ def build_steps(
             group="publication",
             summary="the lists with each challenger in place, beside the champions'",
             needs=("candidates", "evaluate"),
-            reads=("events", "follows", "sequences", *media, "examples", "staged_candidates"),
+            reads=(
+                *("events", "follows", "sequences", *media, "examples", "staged_candidates"),
+                *grouped,
+            ),
             writes=("shadow_candidates",),
             options={
                 "candidates": pipeline.candidates.model_dump(mode="json"),

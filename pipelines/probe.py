@@ -164,11 +164,11 @@ def _source_columns(
     mapped: dict[str, tuple[str, ...]] = {}
     lists = {}
     for name, column in declared.items():
-        if column.from_ is not None:
-            mapped[column.from_] = (*mapped.get(column.from_, ()), name)
+        for origin in column.sources:
+            mapped[origin] = (*mapped.get(origin, ()), name)
             separator = getattr(column, "split", None)
             if separator is not None:
-                lists[column.from_] = separator
+                lists[origin] = separator
     rows = read(runner.engines.spark, project, source, [id_column])
     return plain_columns(rows, id_column, lists), source.path, mapped
 

@@ -102,6 +102,11 @@ class Column(Record):
             raise RefusedError(f"needs {either} {_either(names)}", f"Write {_either(written)}.")
         return self
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The source columns that it reads."""
+        return () if self.from_ is None else (self.from_,)
+
     def _origins(self) -> tuple[tuple[str, object], ...]:
         """The forms in which the values may be given, each with what was given."""
         return (("from: COLUMN", self.from_),)
@@ -221,14 +226,40 @@ class ListColumn(PlainColumn):
     )
 
 
+class MapColumn(Column):
+    """A column of maps: one source column that holds them, or several that become one."""
+
+    columns: dict[str, str] = Field(
+        {}, description="Key to the source column with its value: {gender: sex, age_band: age}."
+    )
+
+    @property
+    @override
+    def sources(self) -> tuple[str, ...]:
+        return (*super().sources, *self.columns.values())
+
+    @override
+    def _origins(self) -> tuple[tuple[str, object], ...]:
+        return (*super()._origins(), ("columns: {KEY: COLUMN}", self.columns or None))
+
+
 def _named(value: object) -> object:
     return {"from": value} if isinstance(value, str) else value
+
+
+def _gathered(value: object) -> object:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {"columns": {name: name for name in value}}
+    return _named(value)
 
 
 Plain = Annotated[PlainColumn, BeforeValidator(_named, json_schema_input_type=str | PlainColumn)]
 Moment = Annotated[TimeColumn, BeforeValidator(_named, json_schema_input_type=str | TimeColumn)]
 Number = Annotated[NumberColumn, BeforeValidator(_named, json_schema_input_type=str | NumberColumn)]
 Listed = Annotated[ListColumn, BeforeValidator(_named, json_schema_input_type=str | ListColumn)]
+Mapped = Annotated[
+    MapColumn, BeforeValidator(_gathered, json_schema_input_type=str | list[str] | MapColumn)
+]
 Truth = Annotated[TruthColumn, BeforeValidator(_named, json_schema_input_type=str | TruthColumn)]
 EventMoment = Annotated[
     EventTimeColumn, BeforeValidator(_named, json_schema_input_type=str | EventTimeColumn)
@@ -288,11 +319,15 @@ class UserColumns(Columns):
         None, description="When they came; unknown means always there."
     )
     trust_score: Number | None = Field(None, description="Trust in what they publish.")
-    interests: Plain | None = Field(None, description="Topic to strength.")
-    content_type_preferences: Plain | None = Field(None, description="Item type to strength.")
+    interests: Mapped | None = Field(None, description="Topic to strength.")
+    content_type_preferences: Mapped | None = Field(None, description="Item type to strength.")
     diversity_preference: Number | None = Field(None, description="Wish for variety.")
     consent: Truth | None = Field(None, description="Whether their data may be used.")
-    demographics: Plain | None = Field(None, description="Sensitive; never an input of a model.")
+    demographics: Mapped | None = Field(
+        None,
+        description="What groups of users share, such as {columns: {gender: sex}}; sensitive, "
+        "never an input of a model.",
+    )
 
 
 class FollowColumns(Columns):

@@ -19,6 +19,7 @@ from pipelines.checks import CHECKS
 from pipelines.document import Node, Step, display_name, parse, read_document
 from pipelines.environment import Environment, Resources
 from pipelines.errors import Problem, SpecError, UsageError, closest
+from pipelines.judging import Evaluation, Gate
 from pipelines.merge import expand, merge, parse_setting
 from pipelines.records import Many, Name, Record
 from pipelines.references import column_findings, contract_findings, model_findings
@@ -27,9 +28,7 @@ from pipelines.sections import (
     Candidates,
     Contracts,
     Drift,
-    Evaluation,
     Features,
-    Gate,
     Maintenance,
     ModelChoice,
     Models,

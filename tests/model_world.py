@@ -25,7 +25,8 @@ sources:
 models:
   popularity: {{}}
   item_knn: {{{item_knn}}}
-evaluation: {{valid: 1d, test: 2d, k: [5, 10], bootstrap: 100, light_below: 40, new_below: 25}}
+evaluation: {{valid: 1d, test: 2d, k: [5, 10], bootstrap: 100, light_below: 40, new_below: 25{groups}}}
+gate: {{groups: {{women: 0.5}}}}
 candidates: {{k: 10, blend: {{item_knn: 1}}}}
 """
 END = datetime(2026, 2, 1, tzinfo=UTC)
@@ -55,10 +56,10 @@ class ModelWorld:
         world.root, world.seed = folder, seed
         return world
 
-    def spec(self, item_knn: str = "") -> None:
-        """Write the spec, with options of the model `item_knn`."""
+    def spec(self, item_knn: str = "", groups: str = "{women: {gender: f}}") -> None:
+        """Write the spec, with options of the model `item_knn` and groups of users."""
         file = self.root / "configs" / "pipelines" / "tiny.yaml"
-        file.write_text(SPEC.format(item_knn=item_knn))
+        file.write_text(SPEC.format(item_knn=item_knn, groups=f", groups: {groups}"))
 
     def runner(self) -> Runner:
         """What runs the stages of the spec as it stands."""
@@ -176,9 +177,15 @@ def _sequences(seed: int, end: datetime) -> pa.Table:
 
 
 def _users() -> pa.Table:
+    """Half of them women, but for nine who do not say."""
+    told = [None if user % 10 == 9 else {"gender": "mf"[user % 2]} for user in range(90)]
     joined = [datetime(2026, 1, 1, tzinfo=UTC)] * 90
     return pa.table(
-        {"user_id": [f"u{user:02}" for user in range(90)], "created_at": pa.array(joined, _TIME)}
+        {
+            "user_id": [f"u{user:02}" for user in range(90)],
+            "created_at": pa.array(joined, _TIME),
+            "demographics": pa.array(told, pa.map_(pa.string(), pa.string())),
+        }
     )
 
 

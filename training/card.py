@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.evaluation import GROUPS, LEAST_SHOWN, MetricRow, shown
+from training.evaluation import LEAST_SHOWN, MetricRow, groups_of, shown
 
 _HEADLINE = ("ndcg", "hit_rate", "recall", "novelty", "mean_popularity")
 _WHOLE = ("coverage", "gini")
@@ -103,7 +103,7 @@ def model_card(
         f"and test. Tables and versions: {_tables(tags['tables'])}. Seed {tags['seed']}, code "
         f"{tags['commit'] or 'of no commit'}, spec {tags['spec_hash'][:12]}.",
         "## Quality",
-        *_quality(by_group, trial),
+        *_quality(by_group, groups_of(rows), trial),
         *([_SHADOW, shadow] if shadow else []),
         _COST,
         _cost(cost),
@@ -111,7 +111,7 @@ def model_card(
         "Ranks unseen items for users of this pipeline, as a source of candidates. It is not meant "
         "to judge people, nor for another catalogue or another log than the one above.",
         "## Limits",
-        "\n".join(f"- {line}" for line in _limits(by_group, facts, trial)),
+        "\n".join(f"- {line}" for line in _limits(by_group, groups_of(rows), facts, trial)),
         "## Options",
         _table(("option", "value"), [(key, f"`{value}`") for key, value in options.items()]),
     ]
@@ -157,6 +157,7 @@ def with_shadow(
         f"coverage_shift@{k}": "coverage, change",
         f"gini_shift@{k}": "Gini of exposure, change",
     }
+    columns = ("all", *groups_of(rows))
     place = f"in place of champion version {champion}" if champion else "added: it has no champion"
     return _with_section(
         card,
@@ -164,9 +165,9 @@ def with_shadow(
         f"Lists of {users:,} users of the interval that ends at {interval_end}, with this version "
         f"{place}, beside those that were made without it.\n\n"
         + _table(
-            ("difference", "all", *GROUPS),
+            ("difference", *columns),
             [
-                (words, *(_cell(by_group.get((metric, group))) for group in ("all", *GROUPS)))
+                (words, *(_cell(by_group.get((metric, group))) for group in columns))
                 for metric, words in named.items()
                 if (metric, "all") in by_group
             ],
@@ -204,7 +205,9 @@ def _since(changes: Changes | None) -> list[str]:
     return [f"## Since champion version {changes.champion}", said]
 
 
-def _quality(by_group: Mapping[tuple[str, str], MetricRow], trial: Trial) -> list[str]:
+def _quality(
+    by_group: Mapping[tuple[str, str], MetricRow], groups: Sequence[str], trial: Trial
+) -> list[str]:
     headline, whole = (
         [f"{metric}@{trial.k}" for metric in metrics] for metrics in (_HEADLINE, _WHOLE)
     )
@@ -214,9 +217,9 @@ def _quality(by_group: Mapping[tuple[str, str], MetricRow], trial: Trial) -> lis
         f"left out. Means, with {trial.confidence:.0%} intervals by bootstrap over users where "
         f"there are at least two; groups of fewer than {LEAST_SHOWN} users are not shown.",
         _table(
-            ("metric", "all", *GROUPS),
+            ("metric", "all", *groups),
             [
-                (metric, *(_cell(by_group.get((metric, group))) for group in ("all", *GROUPS)))
+                (metric, *(_cell(by_group.get((metric, group))) for group in ("all", *groups)))
                 for metric in headline
                 if (metric, "all") in by_group
             ],
@@ -259,7 +262,10 @@ def _cost(cost: Cost | None) -> str:
 
 
 def _limits(
-    by_group: Mapping[tuple[str, str], MetricRow], facts: Mapping[str, float], trial: Trial
+    by_group: Mapping[tuple[str, str], MetricRow],
+    groups: Sequence[str],
+    facts: Mapping[str, float],
+    trial: Trial,
 ) -> list[str]:
     lines = [
         "Likes are what the log holds: what was never shown could not be liked, so popular and "
@@ -268,19 +274,19 @@ def _limits(
     ]
     values = {
         group: row.value
-        for group in GROUPS
+        for group in groups
         if (row := by_group.get((f"ndcg@{trial.k}", group))) is not None
     }
     if len(values) > 1:
         worst, best = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
         lines.append(
-            f"It serves {worst} users worst (NDCG@{trial.k} {values[worst]:.4f}) and {best} users "
-            f"best ({values[best]:.4f})."
+            f"It serves users `{worst}` worst (NDCG@{trial.k} {values[worst]:.4f}) and users "
+            f"`{best}` best ({values[best]:.4f})."
         )
-    unjudged = [group for group in GROUPS if group not in values]
+    unjudged = [f"`{group}`" for group in groups if group not in values]
     if unjudged:
         lines.append(
-            f"Nothing is said of {', '.join(unjudged)} users: fewer than {LEAST_SHOWN} were in "
+            f"Nothing is said of users {', '.join(unjudged)}: fewer than {LEAST_SHOWN} were in "
             "the test."
         )
     coverage = by_group.get((f"coverage@{trial.k}", "all"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import ClassVar
 
@@ -27,7 +27,10 @@ from training.snapshot import Histories, Snapshot
 from training.topk import ItemLists, check_scores, top_k
 
 GROUPS = ("new", "light", "heavy")
-"""Users by their positives before the test, fewest first."""
+"""Users by their positives before the test, fewest first: each is in one of these."""
+
+Members = Mapping[str, np.ndarray]
+"""Group -> (U,) bool, who belongs to it; a user may be in several groups."""
 
 LEAST_SHOWN = 20
 """Users of the smallest group that is shown: the mean of fewer could tell of one of them."""
@@ -56,8 +59,8 @@ class TestSet:
     """Each user's positives in the test on items not seen before it; at least one."""
     seen: ItemLists
     """Each user's items of any event before the test, which no list may hold."""
-    groups: np.ndarray
-    """(U,) str: new, light or heavy."""
+    groups: Members
+    """`GROUPS`, then those that were named."""
     positives: np.ndarray
     """(N,) int64: positives of each item before the test, of all users."""
     categories: np.ndarray
@@ -69,7 +72,13 @@ class TestSet:
 
     @classmethod
     def build(
-        cls, snapshot: Snapshot, *, ks: Sequence[int], light_below: int, new_below: int
+        cls,
+        snapshot: Snapshot,
+        *,
+        ks: Sequence[int],
+        light_below: int,
+        new_below: int,
+        named_groups: Mapping[str, Collection[str]] | None = None,
     ) -> TestSet:
         """The test set of a snapshot.
 
@@ -78,6 +87,7 @@ class TestSet:
             ks: List lengths to judge.
             light_below: Users with at least this many positives before the test are heavy.
             new_below: Users with fewer positives than this before the test are new.
+            named_groups: Further groups of users, by the ids of their members.
 
         Raises:
             EmptyTestSetError: No user has a positive in the test on an item not seen before it.
@@ -110,7 +120,10 @@ class TestSet:
             "histories": histories,
             "relevant": ItemLists.from_pairs(np.searchsorted(users, user_P), item_P, len(users)),
             "seen": ItemLists.from_pairs(histories.rows(), histories.items, len(users)),
-            "groups": groups_by_likes(liked_U, light_below=light_below, new_below=new_below),
+            "groups": {
+                **groups_by_likes(liked_U, light_below=light_below, new_below=new_below),
+                **members_of(snapshot.user_ids[users], named_groups or {}),
+            },
             "positives": np.bincount(snapshot.items[liked_E], minlength=len(snapshot.catalogue)),
             "categories": snapshot.categories,
             "ks": tuple(sorted(set(ks))),
@@ -143,7 +156,7 @@ class MetricRow:
 
     metric: str
     group: str
-    """all, or one of `GROUPS`."""
+    """all, or a group of the test set."""
     value: float | None
     """Mean over the users; None without users."""
     low: float | None
@@ -153,9 +166,22 @@ class MetricRow:
     """Users that the value is made of."""
 
 
-def groups_by_likes(liked_U: np.ndarray, *, light_below: int, new_below: int) -> np.ndarray:
-    """(U,) str: the group of each user by the number of positives; see `TestSet.build`."""
-    return np.array(GROUPS)[(liked_U >= new_below) * 1 + (liked_U >= light_below)]
+def groups_by_likes(
+    liked_U: np.ndarray, *, light_below: int, new_below: int
+) -> dict[str, np.ndarray]:
+    """Who is new, light or heavy by the number of positives; see `TestSet.build`."""
+    code_U = (liked_U >= new_below) * 1 + (liked_U >= light_below)
+    return {group: code_U == code for code, group in enumerate(GROUPS)}
+
+
+def members_of(
+    user_ids: np.ndarray, named_groups: Mapping[str, Collection[str]]
+) -> dict[str, np.ndarray]:
+    """Which of the U users are among the ids of each group."""
+    return {
+        group: np.isin(user_ids, np.array(sorted(ids), dtype=user_ids.dtype.type))
+        for group, ids in named_groups.items()
+    }
 
 
 def evaluate(model: Model, test_set: TestSet, *, batch: int = 1024) -> Evaluation:
@@ -211,7 +237,7 @@ def evaluate(model: Model, test_set: TestSet, *, batch: int = 1024) -> Evaluatio
 def summarise(
     evaluation: Evaluation, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> list[MetricRow]:
-    """Means with bootstrap intervals over users: all, and new, light and heavy users apart.
+    """Means with bootstrap intervals over users: all, and each group of the test set apart.
 
     Users for whom a metric has no value are left out of its row, and `users` says how many
     remain. A group without users keeps its rows, with None for a value.
@@ -229,7 +255,7 @@ def summarise(
 def group_means(
     per_user: Mapping[str, np.ndarray],
     of_lists: Mapping[str, float],
-    groups_U: np.ndarray,
+    groups: Members,
     *,
     resamples: int,
     confidence: float,
@@ -238,15 +264,15 @@ def group_means(
     """The rows of `summarise`, of any metrics of users and of whole lists.
 
     Args:
-        per_user: metric -> (U,) float64, NaN where it has no value.
+        per_user: metric -> (U,) float64, NaN where it has no value; at least one.
         of_lists: metric -> value of all lists together.
-        groups_U: (U,) str: group of each user.
+        groups: Of the users.
         resamples: Of the bootstrap over users.
         confidence: Of its intervals.
         seed: Of its draws.
     """
-    members = {"all": np.ones(len(groups_U), dtype=bool)}
-    members |= {group: groups_U == group for group in GROUPS}
+    users = len(next(iter(per_user.values())))
+    members = {"all": np.ones(users, dtype=bool), **groups}
     rows = []
     for metric, value_U in per_user.items():
         for group, member_U in members.items():
@@ -260,8 +286,13 @@ def group_means(
                 low = high = None
             rows.append(MetricRow(metric, group, mean, low, high, len(value_G)))
     for metric, value in of_lists.items():
-        rows.append(MetricRow(metric, "all", value, None, None, len(groups_U)))
+        rows.append(MetricRow(metric, "all", value, None, None, users))
     return rows
+
+
+def groups_of(rows: Sequence[MetricRow]) -> tuple[str, ...]:
+    """The groups that rows are of, in their order; "all" is none of them."""
+    return tuple(dict.fromkeys(row.group for row in rows if row.group != "all"))
 
 
 def shown(row: MetricRow) -> bool:
@@ -325,5 +356,7 @@ def _arrays(prefix: str, parts: Mapping[str, object]) -> Iterator[tuple[str, obj
     for name, part in parts.items():
         if is_dataclass(part):
             yield from _arrays(f"{prefix}{name}.", vars(part))
+        elif isinstance(part, Mapping):
+            yield from _arrays(f"{prefix}{name}.", part)
         elif part is not None:
             yield prefix + name, part

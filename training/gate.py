@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from training.bootstrap import paired_bootstrap
+from training.evaluation import Members
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def bounds(
 def group_losses(
     challenger_U: np.ndarray,
     reference_U: np.ndarray,
-    group_U: np.ndarray,
+    groups: Members,
     limits: Mapping[str, float],
     *,
     min_users: int,
@@ -241,7 +242,7 @@ def group_losses(
     Args:
         challenger_U: The gate's metric of the challenger for each user.
         reference_U: That of the reference for the same users.
-        group_U: The group of each user.
+        groups: Who belongs to which.
         limits: Group to its greatest relative loss, 0.1 for 10 %.
         min_users: A smaller group is not judged.
         confidence: Confidence of the two-sided bootstrap interval.
@@ -250,7 +251,7 @@ def group_losses(
     """
     found = []
     for group, limit in limits.items():
-        mine_U = group_U == group
+        mine_U = groups[group]
         users = int(mine_U.sum())
         if users < min_users:
             words = f"users `{group}` were not judged: {users:,}, at least {min_users} are needed"

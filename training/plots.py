@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from training.evaluation import GROUPS, LEAST_SHOWN, MetricRow, shown
+from training.evaluation import LEAST_SHOWN, MetricRow, groups_of, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def ndcg_by_group(
         file: PNG, replaced.
     """
     figure, axes = _figure(6.4, 3.6)
-    metric, groups = f"ndcg@{k}", ("all", *GROUPS)
+    metric, groups = f"ndcg@{k}", ("all", *groups_of(version.rows))
     both = [(version, _MAIN)] + ([(reference, _OTHER)] if reference else [])
     for number, (judged, colour) in enumerate(both):
         shift = 0.18 * (number - (len(both) - 1) / 2)

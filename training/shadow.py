@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from training import metrics
-from training.evaluation import MetricRow, group_means
+from training.evaluation import Members, MetricRow, group_means
 
 PERSISTENCE = 0.9
 """Of rank-biased overlap: the first ten places have 86 % of the weight (Webber et al., 2010)."""
@@ -20,7 +20,7 @@ def compare(
     served_UK: np.ndarray,
     shadow_UK: np.ndarray,
     *,
-    groups_U: np.ndarray,
+    groups: Members,
     popularity_N: np.ndarray,
     k: int,
     resamples: int,
@@ -32,7 +32,7 @@ def compare(
     Args:
         served_UK: Item codes, best first; -1 for empty places at the end.
         shadow_UK: The same users' other lists.
-        groups_U: Of the users, as in a test set.
+        groups: Of the users, as in a test set.
         popularity_N: Likes of each item.
         k: The first places, which most metrics are of.
         resamples: Of the bootstrap over users.
@@ -61,7 +61,7 @@ def compare(
         - metrics.gini(metrics.exposure(top, items)),
     }
     return group_means(
-        per_user, of_lists, groups_U, resamples=resamples, confidence=confidence, seed=seed
+        per_user, of_lists, groups, resamples=resamples, confidence=confidence, seed=seed
     )
 
 

@@ -99,7 +99,7 @@ def map_rows(
     faults = []
     if CORRUPT_ROW in df.columns:
         faults.append(F.when(F.col(CORRUPT_ROW).isNotNull(), "parse:row"))
-    sources = [one.source for one in columns.values() if one.source is not None]
+    sources = [name for one in columns.values() for name in one.sources]
     if event_type is not None:
         sources += event_type.sources
         df = event_types(df, event_type)

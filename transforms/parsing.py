@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,8 @@ class ColumnMap:
 
     source: str | None = None
     """Column of the source."""
+    entries: Mapping[str, str] = field(default_factory=dict)
+    """For a map without a column of its own: key to the source column with its value."""
     unit: str | None = None
     """Of a time given as a number since 1970 (`s`, `ms`, `us`), or `iso` for text."""
     pattern: str | None = None
@@ -48,6 +50,11 @@ class ColumnMap:
     """The same value for every row, instead of a source."""
     spread: tuple[datetime, datetime] | None = None
     """For data without times: each row gets a moment of `[from, to)`, by the hash of its values."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns of the source that it reads."""
+        return (*(() if self.source is None else (self.source,)), *self.entries.values())
 
 
 def typed_value(
@@ -69,6 +76,8 @@ def typed_value(
     """
     if mapped.spread is not None:
         return _spread(mapped.spread, sources), None
+    if mapped.entries and isinstance(target.dataType, T.MapType):
+        return _gathered(mapped.entries, target.dataType)
     if mapped.source is None:
         return F.lit(mapped.constant).cast(target.dataType), None
     raw = F.col(quoted(mapped.source))
@@ -106,6 +115,16 @@ def _spread(window: tuple[datetime, datetime], sources: Sequence[str]) -> Column
     values = [F.col(quoted(name)).cast("string") for name in dict.fromkeys(sources)]
     place = F.pmod(F.xxhash64(*values), F.lit(last - first))
     return F.timestamp_micros(F.lit(first) + place)
+
+
+def _gathered(entries: Mapping[str, str], target: T.MapType) -> tuple[Column, Column]:
+    """A map of the columns that have a value; null, beside a raw value, where one is unreadable."""
+    raws = {key: F.col(quoted(name)) for key, name in entries.items()}
+    values = {key: raw.try_cast(target.valueType) for key, raw in raws.items()}
+    unread = [raw.isNotNull() & values[key].isNull() for key, raw in raws.items()]
+    pairs = [part for key, value in values.items() for part in (F.lit(key), value)]
+    whole = F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull())
+    return F.when(~F.greatest(*unread, F.lit(False)), whole), F.lit(True)
 
 
 def _boolean(raw: Column, mapped: ColumnMap) -> Column:

@@ -14,6 +14,7 @@ from pipelines.stages.cards import CHALLENGER, CHAMPION, show
 from pipelines.stages.media import with_new_items
 from pipelines.stages.snapshot import cuts, load_snapshot
 from pipelines.stages.train import registry
+from pipelines.stages.user_groups import named_groups
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +46,7 @@ def run(context: StageContext) -> StageResult:
             ks=options.k,
             light_below=options.light_below,
             new_below=options.new_below,
+            named_groups=named_groups(context),
         )
     except EmptyTestSetError as error:
         at = cuts(context)
@@ -165,7 +167,7 @@ def _per_user(
 ) -> pa.Table:
     import pyarrow as pa
 
-    users = evaluation.test_set.histories.user_ids
+    users, groups = evaluation.test_set.histories.user_ids, evaluation.test_set.groups
     times = pa.timestamp("us", tz="UTC")
     return pa.table(
         {
@@ -175,7 +177,13 @@ def _per_user(
             "model_version": pa.array([version.version] * len(users)),
             "role": pa.array([role] * len(users)),
             "user_id": pa.array(users, pa.string()),
-            "group": pa.array(evaluation.test_set.groups, pa.string()),
+            "groups": pa.array(
+                [
+                    [group for group, here in zip(groups, members, strict=True) if here]
+                    for members in zip(*groups.values(), strict=True)
+                ],
+                pa.list_(pa.string()),
+            ),
             **{metric: pa.array(value_U) for metric, value_U in evaluation.per_user.items()},
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pipelines.stages.train import registry
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
     from training.gate import Check, Verdict
@@ -157,8 +158,8 @@ def _checks(
         found += group_losses(
             _metric(evaluations, name, CHALLENGER, options.metric)[0],
             reference_U,
-            _metric(evaluations, name, CHALLENGER, "group")[0],
-            {str(group): loss for group, loss in options.groups.items()},
+            _members(evaluations, name, options.groups),
+            options.groups,
             min_users=_MIN_USERS,
             confidence=options.confidence,
             resamples=options.bootstrap,
@@ -170,6 +171,16 @@ def _checks(
         words = f"the data of the interval that ends at {text(judged.interval_end)} "
         found.append(Check("drift", not drifted, words + ("drifted" if drifted else "were steady")))
     return found
+
+
+def _members(
+    evaluations: pa.Table, name: str, groups: Iterable[str]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which users, by id, belong to each group."""
+    import numpy as np
+
+    of_U, _ = _metric(evaluations, name, CHALLENGER, "groups")
+    return {group: np.array([group in of for of in of_U], dtype=bool) for group in groups}
 
 
 def _measured(context: StageContext, name: str) -> dict[str, float]:
@@ -227,4 +238,4 @@ def _metric(
         pc.and_(pc.equal(evaluations["model_name"], name), pc.equal(evaluations["role"], role))
     ).sort_by("user_id")
     version = rows["model_version"][0].as_py() if rows.num_rows else None
-    return rows[metric].to_numpy(), version
+    return rows[metric].to_numpy(zero_copy_only=False), version

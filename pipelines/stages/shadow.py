@@ -21,6 +21,7 @@ from pipelines.stages.candidates import (
 from pipelines.stages.evaluate import champion_of
 from pipelines.stages.media import with_new_items
 from pipelines.stages.train import registry
+from pipelines.stages.user_groups import named_groups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +142,7 @@ def _compare(
     import numpy as np
     import pyarrow.compute as pc
 
-    from training.evaluation import groups_by_likes
+    from training.evaluation import groups_by_likes, members_of
     from training.shadow import compare
 
     judging = context.project.pipeline.evaluation
@@ -162,9 +163,12 @@ def _compare(
     return compare(
         served_UK,
         shadow_UK,
-        groups_U=groups_by_likes(
-            liked_U, light_below=judging.light_below, new_below=judging.new_below
-        ),
+        groups={
+            **groups_by_likes(
+                liked_U, light_below=judging.light_below, new_below=judging.new_below
+            ),
+            **members_of(who.users.slice(1).to_numpy(False).astype(str), named_groups(context)),
+        },
         popularity_N=liked_N,
         k=_FIRST,
         resamples=judging.bootstrap,

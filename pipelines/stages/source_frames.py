@@ -85,7 +85,7 @@ def typed(
 
 def wanted(source: TableSource) -> list[str]:
     """The columns of the source that its mapping reads."""
-    mapped = [column.from_ for column in source.columns.mapped().values() if column.from_]
+    mapped = [name for column in source.columns.mapped().values() for name in column.sources]
     rule = _event_type(source)
     return mapped + (rule.sources if rule else [])
 
@@ -132,6 +132,7 @@ def _column(column: Column) -> ColumnMap:
     spread = option("spread")
     return ColumnMap(
         source=column.from_,
+        entries=option("columns", {}),
         constant=option("constant"),
         unit=option("unit"),
         pattern=option("pattern"),

@@ -127,11 +127,11 @@ def check_table(
     )
     if columns is None:
         columns = tuple(
-            column.from_
+            name
             for source in context.project.pipeline.sources.tables()
             if source.table == table
             for column in source.columns.mapped().values()
-            if column.from_ is not None
+            for name in column.sources
         )
     # What the table held before this run tells what is usual.
     there = table in SOURCE_TABLES and context.lake.version(table) is not None

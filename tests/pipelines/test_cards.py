@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import timedelta
 
 import pytest
 from model_world import END, ModelWorld
 
+from pipelines.errors import StageError
 from pipelines.stages.train import registry
 from training.registry import Registry, Version
 
@@ -86,6 +88,44 @@ def test_metrics_have_intervals_and_groups(world, models, versions):
     assert metrics["high/ndcg_at_10"] == everybody["high"]
     assert heavy["users"] >= 20
     assert metrics["heavy/ndcg_at_10"] == heavy["value"]
+
+
+def test_a_group_that_the_spec_names_is_judged_and_shown(world, models, versions):
+    rows = {
+        (row["metric"], row["group"]): row
+        for row in world.rows("metrics", NEXT)
+        if (row["model_name"], row["role"]) == ("item_knn", "challenger")
+    }
+    judged = [row for row in world.rows("evaluations", NEXT) if row["role"] == "challenger"]
+    women = {row["user_id"] for row in judged if "women" in row["groups"]}
+    assert women == {
+        row["user_id"] for row in judged if int(row["user_id"][1:]) % 10 in (1, 3, 5, 7)
+    }
+    assert rows["ndcg@10", "women"]["users"] == len(women) >= 20
+    card = models.card(versions["2"])
+    assert (
+        "| metric&emsp; | all&emsp; | new&emsp; | light&emsp; | heavy&emsp; | women&emsp; |" in card
+    )
+    assert "gender" not in card
+    held = versions["2"].tags["gate_check_women"]
+    assert re.fullmatch(
+        rf"users `women` [+-]\d+\.\d\d% \(.* over {len(women)} users; at most -50\.00%, beyond noise\)",
+        held,
+    )
+    metrics = models._client.get_run(versions["2"].mlflow_run).data.metrics
+    assert metrics["women/ndcg_at_10"] == rows["ndcg@10", "women"]["value"]
+
+
+def test_a_group_whose_key_nobody_has_is_refused(tmp_path):
+    world = ModelWorld(tmp_path)
+    world.spec(groups="{women: {sex: f}}")
+    world.features(END)
+    with pytest.raises(StageError) as caught:
+        world.run("train_popularity", "evaluate")
+    assert str(caught.value) == (
+        "The group of users `women` asks for `sex`, which no user's demographics have.\n"
+        "  Write another key in evaluation.groups.women. Known: gender."
+    )
 
 
 def test_a_champion_judged_again_makes_a_series_by_its_age(world, models, versions):

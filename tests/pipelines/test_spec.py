@@ -157,7 +157,7 @@ def test_defaults_are_these():
         "resources": {},
         "evaluation": {
             "valid": "1d", "test": "1d", "k": [5, 10, 20, 50], "bootstrap": 1000,
-            "confidence": 0.95, "light_below": 20, "new_below": 5,
+            "confidence": 0.95, "light_below": 20, "new_below": 5, "groups": {},
         },
         "gate": {
             "mode": "auto", "metric": "ndcg@10", "min_lift": 0.0, "floors": {}, "ceilings": {},

@@ -98,7 +98,11 @@ def test_the_test_set_holds_first_meetings_of_the_test_part() -> None:
     assert test_set.histories.lengths().tolist() == [3, 2, 0]
     assert _lists(test_set.relevant)[1:4] == ["d", "ef", "a"]
     assert _lists(test_set.seen)[1:4] == ["abc", "ab", ""]
-    assert test_set.groups.tolist() == ["heavy", "light", "new"]
+    assert {name: members.tolist() for name, members in test_set.groups.items()} == {
+        "new": [False, False, True],
+        "light": [False, True, False],
+        "heavy": [True, False, False],
+    }
     assert test_set.positives.tolist() == [3, 2, 1, 0, 0, 0]
     assert len(test_set) == 3
 
@@ -110,6 +114,24 @@ def test_the_test_part_is_half_open(moment, relevant) -> None:
     events = [("ann", "a", 250, 1.0), ("bob", "b", moment, 1.0)]
     users = TestSet.build(_snapshot(events), **SETTINGS).histories.user_ids.tolist()
     assert ("bob" in users) == relevant
+
+
+def test_named_groups_may_overlap_others_and_hold_strangers() -> None:
+    named = {"women": {"cat", "ann", "eva", "zoe"}, "nobody": set()}
+    test_set = TestSet.build(_snapshot(EVENTS), **SETTINGS, named_groups=named)
+    assert list(test_set.groups) == ["new", "light", "heavy", "women", "nobody"]
+    assert test_set.groups["women"].tolist() == [True, False, True]
+    assert test_set.groups["nobody"].tolist() == [False, False, False]
+    rows = {
+        (row.metric, row.group): row
+        for row in summarise(
+            evaluate(_Table(test_set.histories.catalogue, {"*": [0.0] * 6}), test_set)
+        )
+    }
+    assert rows["mrr", "women"].users == 2
+    assert rows["mrr", "nobody"] == MetricRow("mrr", "nobody", None, None, None, 0)
+    plain = TestSet.build(_snapshot(EVENTS), **SETTINGS)
+    assert test_set.digest != plain.digest
 
 
 def test_the_digest_names_the_set() -> None:
@@ -284,7 +306,7 @@ def test_the_summary_has_a_row_for_each_metric_and_group_with_intervals() -> Non
     }
     value_U = evaluation.per_user["recall@5"]
     for group in ("all", "new", "light", "heavy"):
-        value_G = value_U if group == "all" else value_U[test_set.groups == group]
+        value_G = value_U if group == "all" else value_U[test_set.groups[group]]
         mean, low, high = bootstrap_mean(value_G, resamples=200, confidence=0.9, seed=3)
         assert rows["recall@5", group] == MetricRow(
             "recall@5", group, mean, low, high, len(value_G)

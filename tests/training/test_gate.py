@@ -205,27 +205,26 @@ def test_floors_and_ceilings(value: float | None, floor: Check, ceiling: Check) 
     ids=["too few", "at the limit", "above it", "a gain"],
 )  # fmt: skip
 def test_what_a_group_may_lose(users: int, challenger: float, words: str) -> None:
-    group_U = np.repeat(["new", "heavy"], [users, 50])
-    reference_U = np.ones(len(group_U))
-    challenger_U = np.where(group_U == "new", challenger, 2.0)
-    (check,) = losses(challenger_U, reference_U, group_U)
+    new_U = np.repeat([True, False], [users, 50])
+    reference_U = np.ones(len(new_U))
+    challenger_U = np.where(new_U, challenger, 2.0)
+    (check,) = losses(challenger_U, reference_U, new_U)
     assert check == Check("new", "too much" not in words, words)
 
 
 def test_a_loss_within_the_noise_is_none() -> None:
     rng = np.random.default_rng(1)
-    group_U = np.full(40, "new")
     reference_U = rng.random(40)
     challenger_U = rng.permutation(reference_U) - 0.06
-    (check,) = losses(challenger_U, reference_U, group_U)
+    (check,) = losses(challenger_U, reference_U, np.ones(40, dtype=bool))
     assert check.passed
     assert challenger_U.mean() < 0.9 * reference_U.mean()
 
 
-def losses(challenger_U: np.ndarray, reference_U: np.ndarray, group_U: np.ndarray) -> list[Check]:
+def losses(challenger_U: np.ndarray, reference_U: np.ndarray, new_U: np.ndarray) -> list[Check]:
     """The checks of one group that may lose a tenth."""
     options = {"min_users": 20, "confidence": 0.95, "resamples": 500, "seed": 1}
-    return group_losses(challenger_U, reference_U, group_U, {"new": 0.1}, **options)
+    return group_losses(challenger_U, reference_U, {"new": new_U}, {"new": 0.1}, **options)
 
 
 def test_a_winner_that_fails_a_check_is_rejected_with_its_words() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from training.evaluation import GROUPS
 from training.shadow import compare, overlap, rank_biased_overlap, rank_correlation
 
 BEFORE = np.array([[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, -1, -1], [-1, -1, -1, -1]])
@@ -61,10 +60,11 @@ def test_lists_of_many_users_are_compared_in_parts():
 
 
 def test_differences_have_a_row_for_each_group():
-    groups = np.array([GROUPS[row % 2] for row in range(len(BEFORE))])
+    even = np.arange(len(BEFORE)) % 2 == 0
+    groups = {"new": even, "light": ~even, "women": np.zeros(len(BEFORE), bool)}
     popularity = np.array([8, 8, 8, 8, 4, 4, 4, 4])
     rows = compare(
-        BEFORE, AFTER, groups_U=groups, popularity_N=popularity, k=2, resamples=50,
+        BEFORE, AFTER, groups=groups, popularity_N=popularity, k=2, resamples=50,
         confidence=0.9, seed=1,
     )  # fmt: skip
     found = {(row.metric, row.group): row for row in rows}
@@ -75,12 +75,12 @@ def test_differences_have_a_row_for_each_group():
     assert found["mean_popularity_shift@2", "all"].value == pytest.approx((0 + 0 - 4 - 2) / 4)
     assert found["coverage_shift@2", "all"].value == pytest.approx((6 - 2) / 8)
     assert found["gini_shift@2", "all"].value < 0
-    assert found["overlap@2", "heavy"].users == 0
+    assert found["overlap@2", "women"].users == 0
 
 
 def test_equal_lists_do_not_differ():
     rows = compare(
-        BEFORE, BEFORE, groups_U=np.array(["new"] * 5), popularity_N=np.ones(8), k=4,
+        BEFORE, BEFORE, groups={"new": np.ones(5, bool)}, popularity_N=np.ones(8), k=4,
         resamples=50, confidence=0.9, seed=1,
     )  # fmt: skip
     found = {row.metric: row.value for row in rows if row.group == "all"}

@@ -136,6 +136,34 @@ def test_typed_sources_are_cast(spark):
     ]
 
 
+def test_columns_are_gathered_into_a_map(spark):
+    rows = [
+        ("a", "f", 34, "0.5"),
+        ("b", None, 20, None),
+        ("c", None, None, None),
+        ("d", "m", 1, "x"),
+    ]
+    df = spark.createDataFrame(rows, "id string, sex string, years int, `tea.liked` string")
+    good, bad = map_rows(
+        df,
+        "users",
+        {
+            "user_id": ColumnMap("id"),
+            "demographics": ColumnMap(entries={"gender": "sex", "age": "years"}),
+            "interests": ColumnMap(entries={"tea": "tea.liked"}),
+        },
+    )
+    assert good.schema.simpleString() == struct("users").simpleString()
+    assert [(row.user_id, row.demographics, row.interests) for row in good.collect()] == [
+        ("a", {"gender": "f", "age": "34"}, {"tea": 0.5}),
+        ("b", {"age": "20"}, {}),
+        ("c", {}, {}),
+    ]
+    assert [(json.loads(row.row), row.rule) for row in bad.collect()] == [
+        ({"id": "d", "sex": "m", "years": 1, "tea.liked": "x"}, "parse:interests")
+    ]
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
