@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import pyarrow as pa
 from benchmarks.drift_world import examples_of
 from benchmarks.pages import replace_section
 from training.drift import judge_columns
+from training.drift_taste import Tastes
 from training.drift_verdict import DriftThresholds
 from transforms.demo import DemoConfig, DemoWorld
 from transforms.demo.config import DRIFTS
@@ -62,10 +63,11 @@ class Run:
     before: tuple[str, ...]
 
 
-def named(rows: pa.Table, end: object, seed: int) -> tuple[str, ...]:
+def named(rows: pa.Table, end: datetime, seed: int) -> tuple[str, ...]:
     """Columns that the verdict of an interval names."""
     watched = [name for name in rows.column_names if name not in _BESIDE]
-    found, *_ = judge_columns(rows, watched, end, EVERY, DriftThresholds(), seed, [])
+    tastes = Tastes.of(rows, end)
+    found, *_ = judge_columns(rows, watched, end, EVERY, DriftThresholds(), seed, [], tastes)
     return tuple(sorted(column.name for column in found if column.drifted))
 
 

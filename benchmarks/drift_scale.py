@@ -26,7 +26,8 @@ from benchmarks.drift import _HEAD
 from benchmarks.pages import replace_section
 from pipelines.lake import Lake
 from training.drift import DriftThresholds, drift_report
-from training.drift_sample import sample
+from training.drift_sample import People, sample
+from training.drift_taste import NEEDED, Tastes
 
 END = datetime(2026, 3, 1, tzinfo=UTC)
 EVERY = timedelta(hours=6)
@@ -80,13 +81,18 @@ def measure(lake: str, out: str) -> None:
     limits = DriftThresholds()
     batches = reader.batches("examples", names, before={"timestamp": END}, rows=65_536)
     shape = reader.schema("examples", names)
-    rows = sample(batches, shape, end=END, every=EVERY, most=limits.sample_rows, seed=1)
+    people = People(NEEDED, most=250_000, seed=1)
+    rows = sample(
+        people.watch(batches), shape, end=END, every=EVERY, most=limits.sample_rows, seed=1
+    )
+    tastes = Tastes.of(rows if (kept := people.rows()) is None else kept, END)
     drawn = time.monotonic()
     verdict = drift_report(
         rows=rows,
         watched=names[3:],
         at=END,
         every=EVERY,
+        tastes=tastes,
         thresholds=limits,
         out_dir=Path(out),
         seed=1,

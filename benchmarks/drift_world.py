@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.demo import DemoWorld
+from transforms.interactions import DEFAULT_STRENGTHS, LabelRule
 
 _SHOWN = "impression"
 _DAY = 86_400_000_000
@@ -42,6 +43,7 @@ def examples_of(world: DemoWorld, events: pa.Table | None = None) -> pa.Table:
     columns = {
         "watch_share": pa.array(rows["watch_seconds"].to_numpy() / duration, from_pandas=True),
         "rating": rows["value"],
+        "strength": _strengths(rows, duration),
         "user_account_age_days": (time - age[user]) / _DAY,
         "user_total_interactions": _so_far(user, np.ones(len(user))),
         "user_like_ratio": _so_far(user, kinds["like"]) / (1.0 + _so_far(user, np.ones(len(user)))),
@@ -60,6 +62,19 @@ def examples_of(world: DemoWorld, events: pa.Table | None = None) -> pa.Table:
     }
     kept = ("user_id", "item_id", "event_type", "timestamp", "device", "location", "position")
     return pa.table({**{name: rows[name] for name in kept}, **columns})
+
+
+def _strengths(rows: pa.Table, duration: np.ndarray) -> np.ndarray:
+    """How strongly each row speaks for its item, by the defaults of the spec."""
+    given = {
+        "watch": np.clip(rows["watch_seconds"].to_numpy() / duration, 0.0, 1.0),
+        "value": rows["value"].to_numpy() / LabelRule().rating_max,
+    }
+    found = np.zeros(rows.num_rows)
+    for name, strength in DEFAULT_STRENGTHS.items():
+        of_type = pc.equal(rows["event_type"], name).to_numpy()
+        found = np.where(of_type, given.get(strength, strength), found)
+    return np.nan_to_num(found)
 
 
 def _so_far(group: np.ndarray, value: np.ndarray) -> np.ndarray:

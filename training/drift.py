@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ from training.drift_checks import (
 )
 from training.drift_columns import ROWS, USER, Moved, Slot, comparable, judge, rows_moved, slot_of
 from training.drift_page import draw
-from training.drift_taste import TASTE, taste_change, taste_moved, with_fit
+from training.drift_taste import TASTE, Tastes
 from training.drift_verdict import (
     Alert,
     ColumnDrift,
@@ -58,10 +59,9 @@ LAST: Final = 4
 """Intervals of which two must name a column (DM-09: drift is told within a day of four)."""
 _NEEDED: Final = 2
 _DAY: Final = timedelta(days=1)
-_OF_ALL: Final = {ROWS: rows_change, TASTE: taste_change}
-"""What is told of an interval as a whole rather than of a column."""
-_DAY_CHANCE: Final = 0.02
-"""Part of the false alarms that the last day may raise: neighbouring days share most rows."""
+_ONE_CHANCE: Final = 0.02
+"""Part of the false alarms that the last day may raise, since neighbouring days share most rows;
+and that tastes may, which are not one of many columns."""
 
 
 def drift_report(
@@ -70,6 +70,7 @@ def drift_report(
     watched: Sequence[str],
     at: datetime,
     every: timedelta,
+    tastes: Tastes | None = None,
     predictions: pa.Table | None = None,
     past_predictions: pa.Table | None = None,
     same_models: bool = True,
@@ -98,6 +99,7 @@ def drift_report(
         watched: Columns of theirs to compare.
         at: End of the judged interval.
         every: Length of an interval.
+        tastes: Of people of the interval and of its past; None when they are not to be judged.
         predictions: Scores given in the interval, numeric column `score`, with `user_id` where it
             is known; None if unknown.
         past_predictions: Scores given in earlier intervals; None where there are none.
@@ -119,7 +121,7 @@ def drift_report(
     out_dir.mkdir(parents=True, exist_ok=True)
     noted = list(notes)
     columns, compared, excluded, slot = judge_columns(
-        rows, watched, at, every, thresholds, seed, noted
+        rows, watched, at, every, thresholds, seed, noted, tastes
     )
     sides = slot.reference.num_rows, slot.current.num_rows
     enough_data = min(sides) >= thresholds.min_rows
@@ -185,6 +187,7 @@ def judge_columns(
     thresholds: DriftThresholds,
     seed: int,
     notes: list[str],
+    tastes: Tastes | None = None,
 ) -> tuple[list[ColumnDrift], list[Comparable], dict[str, str], Slot]:
     """Judge the columns of an interval by it, by the three before it, and by its last day.
 
@@ -192,11 +195,9 @@ def judge_columns(
         What was found of each column, its values, why other columns were not compared, and the rows
         of the interval and its past. Notes are added to `notes`.
     """
-    rows = with_fit(rows)
+    judge_span = partial(_Span.judge, rows, watched, tastes, thresholds)
     spans = [
-        _Span.judge(
-            rows, watched, at - lag * every, every, thresholds, [seed, lag], thresholds.false_alarm
-        )
+        judge_span(at - lag * every, every, [seed, lag], thresholds.false_alarm)
         for lag in range(LAST)
     ]
     now = spans[0]
@@ -209,9 +210,7 @@ def judge_columns(
     found = {name: _column(name, spans, at, every) for name in now.moved}
     compared = dict(now.compared)
     if every < _DAY:
-        day = _Span.judge(
-            rows, watched, at, _DAY, thresholds, [seed, LAST], _DAY_CHANCE * thresholds.false_alarm
-        )
+        day = judge_span(at, _DAY, [seed, LAST], _ONE_CHANCE * thresholds.false_alarm)
         for name, moved in day.moved.items():
             if moved.moved and not (name in found and found[name].drifted):
                 found[name] = replace(day.column(name), drifted=True, span="day", since=text(at))
@@ -232,15 +231,18 @@ class _Span:
     compared: dict[str, Comparable]
     excluded: dict[str, str]
     moved: dict[str, Moved]
+    of_all: dict[str, Callable[[], str]]
+    """Words on what is judged of a stretch as a whole rather than of a column."""
 
     @classmethod
     def judge(
         cls,
         rows: pa.Table,
         watched: Sequence[str],
+        tastes: Tastes | None,
+        thresholds: DriftThresholds,
         end: datetime,
         length: timedelta,
-        thresholds: DriftThresholds,
         seed: list[int],
         false_alarm: float,
     ) -> "_Span":
@@ -248,19 +250,22 @@ class _Span:
         rng = np.random.default_rng(seed)
         limits = replace(thresholds, false_alarm=false_alarm)
         slot = slot_of(rows, end, length, limits, rng)
+        of_all = {ROWS: partial(rows_change, slot)}
         if min(slot.reference.num_rows, slot.current.num_rows) < limits.min_rows:
-            return cls(slot, {}, {}, rows_moved(slot, false_alarm))
+            return cls(slot, {}, {}, rows_moved(slot, false_alarm), of_all)
         columns, excluded = comparable(slot, list(watched), limits)
         by_name = {column.name: column for column in columns}
         moved = judge(slot, columns, limits, rng)
-        if TASTE not in limits.ignore:
-            moved |= taste_moved(slot, false_alarm / (1 + len(columns)), limits.min_rows)
-        return cls(slot, by_name, excluded, moved)
+        if tastes is not None and TASTE not in limits.ignore:
+            moved |= tastes.moved(end, length, limits, _ONE_CHANCE * thresholds.false_alarm)
+            of_all[TASTE] = partial(tastes.change, end, length, limits)
+        return cls(slot, by_name, excluded, moved, of_all)
 
     def column(self, name: str) -> ColumnDrift:
         """What was found of a column, by this stretch alone."""
         moved = self.moved[name]
-        change = _OF_ALL[name](self.slot) if name in _OF_ALL else change_of(self.compared[name])
+        of_all = self.of_all.get(name)
+        change = of_all() if of_all is not None else change_of(self.compared[name])
         return ColumnDrift(
             name=name,
             score=moved.score,
@@ -319,7 +324,7 @@ def _judge_scores(
         return []
     columns, excluded = comparable(slot, [PREDICTION], thresholds)
     by_name = {column.name: column for column in columns}
-    span = _Span(slot, by_name, excluded, judge(slot, columns, thresholds, rng))
+    span = _Span(slot, by_name, excluded, judge(slot, columns, thresholds, rng), {})
     return [(span.column(column.name), column) for column in columns]
 
 

@@ -1,16 +1,19 @@
-"""A few rows of every interval out of a stream of many: bounded memory, the same rows every time.
+"""A few rows of every interval out of a stream of many, and all rows of a few people.
+
+Memory is bounded, and the rows are the same every time.
 
 Which rows are kept depends on their values and the seed alone, not on the files that they come
 from: each row draws a lot, and the smallest lots of an interval stay (bottom-k sampling; Cohen and
 Kaplan, Summarizing data using bottom-k sketches, PODC 2007). A kept row counts as many times as
-the interval had rows for each kept one.
+the interval had rows for each kept one. Persons draw lots likewise; those with the smallest keep
+all their rows.
 
 Shapes: R rows of a batch, S intervals back from the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,9 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.drift_columns import WEIGHT, end_micros, micros_of
+from training.drift_columns import USER, WEIGHT, end_micros, micros_of
 
-_KEYS: Final = ("user_id", "item_id")
+_KEYS: Final = (USER, "item_id")
 """What tells rows of one moment apart."""
 _SPARE: Final = 300_000
 """Rows held beyond those that stay, before the others go."""
@@ -82,6 +85,58 @@ def sample(
         return found
     kept_S = np.maximum(np.bincount(slot_R, minlength=len(count_S)), 1)
     return found.append_column(WEIGHT, pa.array((count_S / kept_S)[slot_R]))
+
+
+class People:
+    """Looks on as a stream passes, and keeps all rows of as many people as there is room for.
+
+    Args:
+        columns: Kept of each row, the user's id among them; nothing is kept where one is missing.
+        most: Rows kept.
+        seed: Of the lots.
+    """
+
+    def __init__(self, columns: Sequence[str], *, most: int, seed: int) -> None:
+        self._columns = columns
+        self._most = most
+        self._seed = np.uint64(seed)
+        self._held: list[pa.Table] = []
+        self._waiting = 0
+        self._limit = np.uint64(np.iinfo(np.uint64).max)
+
+    def watch(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Hands the batches on."""
+        for batch in batches:
+            if set(self._columns) <= set(batch.schema.names):
+                self._keep(pa.table(batch.select(self._columns)))
+            yield batch
+
+    def rows(self) -> pa.Table | None:
+        """All rows of those whose lots are smallest; None before the first batch."""
+        return self._trimmed() if self._held else None
+
+    def _keep(self, rows: pa.Table) -> None:
+        rows = rows.filter(pc.is_valid(rows[USER]))
+        lot_R = self._lots(rows)
+        kept = rows.filter(pa.array(lot_R <= self._limit))
+        self._held.append(kept)
+        self._waiting += kept.num_rows
+        if self._waiting > self._most:
+            self._held, self._waiting = [self._trimmed()], 0
+
+    def _trimmed(self) -> pa.Table:
+        """The rows of the first people by lot that fit; later rows of others are not wanted."""
+        rows = pa.concat_tables(self._held)
+        lot_R = self._lots(rows)
+        lots, count = np.unique(lot_R, return_counts=True)
+        fitting = int(np.searchsorted(np.cumsum(count), self._most, side="right"))
+        if fitting == len(lots):
+            return rows
+        self._limit = lots[fitting] - np.uint64(1)
+        return rows.filter(pa.array(lot_R <= self._limit))
+
+    def _lots(self, rows: pa.Table) -> Lots:
+        return _mixed(_hashes(rows[USER]) ^ self._seed)
 
 
 def _smallest(parts: list[pa.Table], limit_S: Lots, until: int, step: int, most: int) -> pa.Table:

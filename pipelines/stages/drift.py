@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from training.drift import DriftThresholds, DriftVerdict, Quality, Speed
+    from training.drift_taste import Tastes
 
 _HISTORY = timedelta(days=7)
 _FORMER = 4
 """Earlier intervals whose scores are held against those of the interval."""
 _BATCH_ROWS = 65_536
+_PEOPLE_ROWS = 250_000
+"""Rows of the people who are asked for their tastes: of a small log everybody's."""
 _TAGS = 10
 """Drifted columns by which an interval can be looked for in Evidently."""
 _NO_FEATURES = ("event_id", "user_id", "item_id", "interval_end", "timestamp", "label")
@@ -39,7 +42,7 @@ def run(context: StageContext) -> StageResult:
     from training.drift_workspace import keep_snapshot
 
     options = context.project.pipeline.drift
-    watched, rows = _features(context)
+    watched, rows, tastes = _features(context)
     served = _served(context)
     scores, past, same, note = _scores(context, served)
     folder = context.project.reports / context.interval.end_text.replace(":", "")
@@ -50,6 +53,7 @@ def run(context: StageContext) -> StageResult:
         watched=watched,
         at=context.interval.end,
         every=context.interval.end - context.interval.start,
+        tastes=tastes,
         predictions=scores,
         past_predictions=past,
         same_models=same,
@@ -81,7 +85,7 @@ def run(context: StageContext) -> StageResult:
             else "may be published",
         },
         psi={column.name: column.score for column in verdict.columns if column.score is not None},
-        figures=figures(context, verdict, rows, serving),
+        figures=figures(context, verdict, rows, tastes, serving),
     )
     # Last, so that an attempt which fails before it tells nobody, and the next one does.
     if set(found["named"]) - _told(context, former):
@@ -228,10 +232,14 @@ def _tell(context: StageContext, verdict: DriftVerdict) -> None:
         context.progress(fault)
 
 
-def _features(context: StageContext) -> tuple[list[str], pa.Table]:
-    """The watched columns, and what is drawn of the interval and of its past to compare them."""
+def _features(context: StageContext) -> tuple[list[str], pa.Table, Tastes]:
+    """The watched columns, what is drawn of the interval and its past to compare them, and tastes.
+
+    Those are of the people of a draw of their own: single rows tell nothing of a person's past.
+    """
     from training.drift_limits import MOST_PAST, step_of
-    from training.drift_sample import sample
+    from training.drift_sample import People, sample
+    from training.drift_taste import NEEDED, Tastes
     from transforms.schemas import columns
 
     pipeline = context.project.pipeline
@@ -243,7 +251,9 @@ def _features(context: StageContext) -> tuple[list[str], pa.Table]:
     days = max(1, pipeline.drift.reference // step) + MOST_PAST + 2
     reach = min(pipeline.features.training_window, days * step)
     end = context.interval.end
-    wanted = list(dict.fromkeys([*_BESIDE, *watched]))
+    wanted = list(dict.fromkeys([*_BESIDE, *NEEDED, *watched]))
+    seed = context.step.options["seed"]
+    people = People(NEEDED, most=_PEOPLE_ROWS, seed=seed)
     batches = context.batches(
         "examples",
         wanted,
@@ -252,14 +262,15 @@ def _features(context: StageContext) -> tuple[list[str], pa.Table]:
         rows=_BATCH_ROWS,
     )
     rows = sample(
-        batches,
+        people.watch(batches),
         context.lake.schema("examples", wanted),
         end=end,
         every=every,
         most=pipeline.drift.sample,
-        seed=context.step.options["seed"],
+        seed=seed,
     )
-    return watched, rows
+    kept = people.rows()
+    return watched, rows, Tastes.of(rows if kept is None else kept, end)
 
 
 def _served(context: StageContext) -> dict[Any, Mapping[str, Any]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from training.drift import DriftVerdict
+    from training.drift_taste import Tastes
 
 Figures = dict[str, dict[str, float]]
 """Title of a plot -> line in it -> value."""
@@ -27,7 +28,11 @@ _OF_ROWS = ("validate", "examples", "candidates")
 
 
 def figures(
-    context: StageContext, verdict: DriftVerdict, rows: pa.Table, served: Mapping[str, Any]
+    context: StageContext,
+    verdict: DriftVerdict,
+    rows: pa.Table,
+    tastes: Tastes,
+    served: Mapping[str, Any],
 ) -> Figures:
     """The figures of an interval, those that it has.
 
@@ -35,14 +40,18 @@ def figures(
         context: Of the stage.
         verdict: On the interval.
         rows: What was drawn of the interval's examples and of those before it.
+        tastes: Of people of the interval and of those before it.
         served: What the interval's candidates are made of.
     """
+    taste = tastes.mean_share(context.interval.start)
     found: Figures = {
         "Share of drifted columns": {"of all compared": verdict.share},
         **_judged(context, served),
         "Former lists, on what was liked since": _matured(context),
         "Item vectors: distance of those met now from those met before": _vectors(context, rows),
-        "Taste: share of a person's earlier rows that have a row's category": _taste(context, rows),
+        "Taste: share of a person's earlier rows that have a row's category": (
+            {} if taste is None else {"mean": taste}
+        ),
         "Milliseconds to score a user": latencies(context, served),
         "Rows a second": throughput(context),
         **_work(context),
@@ -115,13 +124,6 @@ def _vectors(context: StageContext, rows: pa.Table) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as scratch:
         return distances(load_content(context, Path(scratch)), rows, context.interval.start)
-
-
-def _taste(context: StageContext, rows: pa.Table) -> dict[str, float]:
-    from training.drift_taste import mean_fit
-
-    found = mean_fit(rows, context.interval.start)
-    return {} if found is None else {"mean": found}
 
 
 def latencies(context: StageContext, served: Mapping[str, Any]) -> dict[str, float]:

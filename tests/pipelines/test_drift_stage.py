@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from receivers import posted
 
@@ -22,8 +23,10 @@ from pipelines.project import Project
 from pipelines.runner import Runner
 from pipelines.stages import drift
 from pipelines.stages.drift_figures import figures
+from pipelines.stages.snapshot import micros
 from pipelines.state import RunHistory, StageRun
 from training.drift import DriftThresholds
+from training.drift_taste import Tastes
 
 END = datetime(2026, 2, 1, 6, tzinfo=UTC)
 EVERY = timedelta(hours=6)
@@ -67,6 +70,7 @@ class World:
                 ),
                 "watch_share": rng.random(rows),
                 "strength": np.ones(rows),
+                "item_category": ["tea"] * rows,
             }
         )
 
@@ -120,6 +124,23 @@ class World:
         return dict(result.detail["verdict"])
 
 
+def test_tastes_are_judged_though_no_column_of_theirs_is_watched(tmp_path):
+    world = World(tmp_path)
+    rows = world.lake.arrow("examples")
+    now = pc.greater_equal(rows["timestamp"], pa.scalar(END - EVERY, MOMENT)).to_numpy()
+    user = np.array([int(user[1:]) for user in rows["user_id"].to_pylist()])
+    kind = np.char.add("kind ", ((user + now) % 3).astype(str))
+    place = rows.column_names.index("item_category")
+    changed = rows.set_column(place, "item_category", pa.array(kind))
+    world.lake.replace_all("examples", changed, {})
+    verdict = world.verdict()
+    assert verdict["columns"] == ["taste"]
+    assert verdict["reasons"][0] == (
+        "1 of 4 columns drifted: taste: rows share their category with 100% -> 0% of the earlier "
+        "rows of the same people, since 2026-02-01T06:00Z"
+    )
+
+
 def metrics(
     rows: Sequence[tuple[datetime, str, str, float]],
     *,
@@ -161,7 +182,7 @@ def test_the_same_words_stand_everywhere(tmp_path: Path) -> None:
         result = drift.run(world.context())
     found = result.detail["verdict"]
     words = found["reasons"]
-    assert words[0].startswith("1 of 3 columns drifted: device: tv 17% -> 54% ")
+    assert words[0].startswith("1 of 4 columns drifted: device: tv 17% -> 54% ")
     assert words[-2:] == [
         "scores are not compared: they are the first ones of gnn v1",
         "quality of gnn is not judged: ndcg@10 was not measured",
@@ -328,7 +349,8 @@ def test_the_dashboard_draws_what_the_interval_has(tmp_path: Path) -> None:
     world.lake.replace_all("examples", likes, {})
     verdict: Any = SimpleNamespace(share=0.25)
     served = {"versions": {"gnn": "1"}}
-    found = figures(world.context(), verdict, likes, served)
+    tastes = Tastes(np.array([0, micros(END) - 1]), np.array([0.9, 0.3]), np.zeros(2))
+    found = figures(world.context(), verdict, likes, tastes, served)
     later = found.pop("Former lists, on what was liked since")
     assert later == pytest.approx({"hit_rate@10": 0.5, "ndcg@10": 0.5 / (1 + 1 / np.log2(3))})
     assert found == {
@@ -336,6 +358,7 @@ def test_the_dashboard_draws_what_the_interval_has(tmp_path: Path) -> None:
         "ndcg@10 on the test set": {"gnn": 0.4},
         "Share of the catalogue on some list (coverage@10)": {"gnn": 0.7},
         "Gap between groups of users (ndcg@10)": {"gnn": 0.3},
+        "Taste: share of a person's earlier rows that have a row's category": {"mean": 0.3},
         "Milliseconds to score a user": {"gnn": 1.5},
         "Rows a second": {"candidates": 400.0},
         "Rows of a stage": {"validate": 0.0, "candidates": 400.0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from training import drift_sample
 from training.drift import DriftThresholds
 from training.drift_columns import WEIGHT, slot_of
-from training.drift_sample import sample
+from training.drift_sample import People, sample
 
 END = datetime(2026, 2, 1, tzinfo=UTC)
 EVERY = timedelta(hours=6)
@@ -64,6 +65,35 @@ def test_the_same_rows_whatever_the_files_and_others_by_another_seed(
     monkeypatch.setattr(drift_sample, "_SPARE", 50)
     assert ids(drawn(turned, size=64)) == expected
     assert len(set(ids(drawn(rows, seed=2))) & set(expected)) < len(expected) / 2
+
+
+def kept(rows: pa.Table, most: int, seed: int = 1, size: int = 700) -> list[dict]:
+    """What is kept of people while rows pass, and that they pass."""
+    people = People(("user_id", "value"), most=most, seed=seed)
+    passed = pa.Table.from_batches(people.watch(rows.to_batches(max_chunksize=size)))
+    assert passed.equals(rows)
+    return people.rows().sort_by([("user_id", "ascending"), ("value", "ascending")]).to_pylist()
+
+
+def test_people_keep_all_their_rows_as_many_as_fit(rows: pa.Table) -> None:
+    count = Counter(rows["user_id"].to_pylist())
+    found = kept(rows, most=1000)
+    whole = Counter(row["user_id"] for row in found)
+    assert 900 < len(found) <= 1000
+    assert whole == {user: count[user] for user in whole}
+    assert kept(rows.take(pa.array(np.arange(rows.num_rows)[::-1])), most=1000, size=64) == found
+    others = {row["user_id"] for row in kept(rows, most=1000, seed=2)}
+    assert len(others & set(whole)) < len(whole) / 2
+
+
+def test_everybody_is_kept_where_there_is_room_and_nobody_without_an_id(rows: pa.Table) -> None:
+    assert len(kept(rows, most=rows.num_rows)) == rows.num_rows
+    ids = [None, *rows["user_id"].to_pylist()[1:]]
+    some = rows.set_column(1, "user_id", pa.array(ids))
+    assert len(kept(some, most=rows.num_rows)) == rows.num_rows - 1
+    without = People(("user_id", "mood"), most=10, seed=1)
+    assert len(list(without.watch(rows.to_batches()))) == len(rows.to_batches())
+    assert without.rows() is None
 
 
 def test_drawn_rows_are_like_all_rows(rows: pa.Table) -> None:

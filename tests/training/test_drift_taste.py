@@ -6,17 +6,20 @@ Shapes: U users, I rows of one interval.
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from drift_world import AT, report_of
 
 from training.drift import DriftThresholds, judge_columns
-from training.drift_taste import TASTE, mean_fit
+from training.drift_taste import TASTE, Tastes
 
 EVERY = timedelta(hours=6)
 DAYS = 24
@@ -24,23 +27,29 @@ PEOPLE, ROWS, KINDS = 300, 400, 6
 
 
 def log(changed_share: float, since: timedelta = EVERY, seed: int = 0) -> pa.Table:
-    """Rows up to `AT`: 60 % of the favourite category, which some people change, in a circle."""
+    """Rows up to `AT`: 60 % of the favourite category, which some people change, in a circle.
+
+    As many rows again tell of no taste: they are of any category, and of no strength.
+    """
     rng = np.random.default_rng(seed)
     favourite_U = np.arange(PEOPLE) % KINDS
     changes_U = rng.random(PEOPLE) < changed_share
     parts = []
     for back in range(DAYS * 4):
         end = AT - back * EVERY
-        user_I = rng.integers(PEOPLE, size=ROWS)
+        user_I = rng.integers(PEOPLE, size=2 * ROWS)
+        strength_I = np.repeat([1.0, 0.0], ROWS)
         new_U = np.where(changes_U & (end > AT - since), (favourite_U + 1) % KINDS, favourite_U)
-        kind_I = np.where(rng.random(ROWS) < 0.6, new_U[user_I], rng.integers(KINDS, size=ROWS))
-        at = pa.array([end - timedelta(hours=1)] * ROWS, pa.timestamp("us", tz="UTC"))
+        told_I = rng.random(2 * ROWS) < 0.6 * strength_I
+        kind_I = np.where(told_I, new_U[user_I], rng.integers(KINDS, size=2 * ROWS))
+        at = pa.array([end - timedelta(hours=1)] * 2 * ROWS, pa.timestamp("us", tz="UTC"))
         parts.append(
             pa.table(
                 {
                     "user_id": [f"u{user:04d}" for user in user_I],
                     "item_category": [f"kind {kind}" for kind in kind_I],
                     "timestamp": at,
+                    "strength": strength_I,
                 }
             )
         )
@@ -50,14 +59,15 @@ def log(changed_share: float, since: timedelta = EVERY, seed: int = 0) -> pa.Tab
 def drifted(rows: pa.Table, at=AT, **changes) -> dict[str, str]:
     """What is named of the interval that ends at a moment, and in which words."""
     limits = replace(DriftThresholds(), **changes)
-    found, *_ = judge_columns(rows, ["item_category"], at, EVERY, limits, 1, [])
+    tastes = Tastes.of(rows, at)
+    found, *_ = judge_columns(rows, ["item_category"], at, EVERY, limits, 1, [], tastes)
     return {column.name: column.describe() for column in found if column.drifted}
 
 
 def test_people_who_exchange_their_tastes_are_found_and_totals_are_not():
     rows = log(0.5)
     assert drifted(rows) == {
-        TASTE: "taste: rows share their category with 47% -> 31% of the earlier rows of the same "
+        TASTE: "taste: rows share their category with 46% -> 30% of the earlier rows of the same "
         "people, since 2026-02-01T06:00Z"
     }
     assert drifted(rows, at=AT - EVERY) == {}
@@ -66,8 +76,9 @@ def test_people_who_exchange_their_tastes_are_found_and_totals_are_not():
 
 
 def test_the_report_tells_of_it_in_words_and_as_json(tmp_path: Path):
-    verdict = report_of(tmp_path, log(0.5), watched=["item_category"])
-    told = "rows share their category with 47% -> 31% of the earlier rows of the same people"
+    rows = log(0.5)
+    verdict = report_of(tmp_path, rows, watched=["item_category"], tastes=Tastes.of(rows, AT))
+    told = "rows share their category with 46% -> 30% of the earlier rows of the same people"
     assert verdict.reasons == (f"1 of 3 columns drifted: taste: {told}, since 2026-02-01T06:00Z",)
     kept = json.loads((tmp_path / "verdict.json").read_text())["columns"][0]
     assert (kept["name"], kept["moved"], kept["drifted"]) == (TASTE, True, True)
@@ -75,9 +86,31 @@ def test_the_report_tells_of_it_in_words_and_as_json(tmp_path: Path):
 
 def test_the_dashboard_draws_the_mean():
     rows = log(0.5)
-    assert mean_fit(rows, AT - EVERY) == pytest.approx(0.31, abs=0.005)
-    assert mean_fit(rows, AT) is None
-    assert mean_fit(rows.drop_columns("user_id"), AT - EVERY) is None
+    assert Tastes.of(rows, AT).mean_share(AT - EVERY) == pytest.approx(0.298, abs=0.005)
+    assert Tastes.of(rows, AT).mean_share(AT) is None
+    assert Tastes.of(rows.drop_columns("user_id"), AT).mean_share(AT - EVERY) is None
+
+
+def test_the_lift_is_that_of_its_formula():
+    rows = log(0.5).slice(0, 30 * 2 * ROWS)
+    found = Tastes.of(rows, AT)
+    told = rows.filter(pc.greater(rows["strength"], 0)).to_pylist()
+    of_all = Counter(row["item_category"] for row in told)
+    past: dict[str, Counter] = defaultdict(Counter)
+    lifts, shares = [], []
+    for row in sorted(told, key=lambda row: (row["timestamp"], row["item_category"])):
+        earlier, kind = past[row["user_id"]], row["item_category"]
+        count = earlier.total()
+        lift = {
+            one: math.log((earlier[one] + 10 * of / len(told)) / (count + 10) / (of / len(told)))
+            for one, of in of_all.items()
+        }
+        if count >= 5:
+            lifts.append(lift[kind] - sum(n * lift[one] for one, n in earlier.items()) / count)
+            shares.append(earlier[kind] / count)
+        earlier[kind] += 1
+    np.testing.assert_allclose(np.sort(found.lift_K), np.sort(lifts), atol=1e-9)
+    np.testing.assert_allclose(np.sort(found.share_K), np.sort(shares))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,12 +124,14 @@ def test_people_who_keep_their_tastes_are_quiet(seed: int):
         (lambda rows: rows, {"ignore": (TASTE,)}),
         (lambda rows: rows.drop_columns("user_id"), {}),
         (lambda rows: rows.rename_columns({"item_category": "item_kind"}), {}),
-        (lambda rows: rows.slice(0, 7 * 4 * ROWS), {}),  # a week tells of no limit
-        (lambda rows: rows, {"min_rows": 4 * ROWS + 1}),
+        (lambda rows: rows.drop_columns("strength"), {}),
+        (lambda rows: rows.slice(0, 7 * 4 * 2 * ROWS), {}),  # a week tells of no limit
+        (lambda rows: rows, {"min_rows": 8 * ROWS + 1}),
     ],
-    ids=["ignored", "nobody known", "no category", "too few days", "too few rows"],
+    ids=["ignored", "nobody known", "no category", "no strength", "few days", "few rows"],
 )
 def test_what_cannot_or_should_not_be_judged_is_left_out(of, changes: dict):
     limits = replace(DriftThresholds(), **changes)
-    found, *_ = judge_columns(of(log(0.5)), [], AT, EVERY, limits, 1, [])
+    rows = of(log(0.5))
+    found, *_ = judge_columns(rows, [], AT, EVERY, limits, 1, [], Tastes.of(rows, AT))
     assert TASTE not in {column.name for column in found}
