@@ -39,7 +39,7 @@ _HEAD = """\
 # False alarms and power of the drift verdict
 
 Simulated tables, judged at the defaults of the spec. `examples` is made by counting, without Spark:
-21 columns of events, users and items, the number of rows, and `taste`. Predictions and quality are
+22 columns of events, users and items, the number of rows, and `taste`. Predictions and quality are
 left out.
 """
 
