@@ -6,11 +6,14 @@ UV_VERSION := 0.13.8
 BOOT := .cache/bootstrap
 # Behind a proxy with its own certificate authority uv finds no registry without the system's store.
 export UV_SYSTEM_CERTS := 1
+# Kept, or each process compiles its libraries anew, which takes longer than most commands.
+unexport PYTHONDONTWRITEBYTECODE
 export SEXTANT_SHARED_DATA ?= $(abspath ../shared/data)
 UV := $(shell command -v uv 2>/dev/null || echo $(BOOT)/bin/uv)
 
 # Two processes, each with a Spark of its own: what two cores can take.
 PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
+SLOW ?= slow or shared_data or system or browser
 
 .PHONY: run test test-all test-chaos check lock clean setup
 .DEFAULT_GOAL := run
@@ -22,7 +25,7 @@ test: setup  ## the quick tests
 	@$(PYTEST)
 
 test-all: test  ## every test; needs PostgreSQL, Chromium and the data sets that SEXTANT_SHARED_DATA names
-	@$(PYTEST) -m "slow or shared_data or system or browser" --durations=15
+	@$(PYTEST) -m "$(SLOW)" --durations=15
 
 test-chaos: setup  ## kills, random worlds and scale, at length
 	@$(PYTEST) -m chaos

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from shop_world import shared_spark
+from shop_world import ARCHIVE, environment, shared_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -19,6 +23,32 @@ if sys.modules["__main__"].__spec__ is None:
     sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
 
 Rows = Sequence[Mapping[str, Any]]
+
+_archiving: list[subprocess.Popen[bytes]] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Beside slow tests, and once for all processes of them, begin what makes Spark start sooner."""
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or config.getoption("markexpr").split()[:1] != ["slow"] or ARCHIVE.exists():
+        return
+    _archiving.append(
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("class_archive.py"))],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    )
+
+
+def pytest_unconfigure() -> None:
+    """End it where the tests were done before."""
+    for process in _archiving:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="session")

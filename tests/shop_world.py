@@ -52,6 +52,9 @@ environment:
     settings: {settings}
 """
 
+ARCHIVE = REPOSITORY / ".cache" / "tests" / "spark.jsa"
+"""See `class_archive`."""
+
 INTERPRETED = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -59,7 +62,8 @@ INTERPRETED = {
 """Settings of Spark: compiling a query costs more than running it over a few rows."""
 
 SHORT_LIVED = INTERPRETED | {
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC "
+    f'-Xlog:cds=off -Xlog:cds+dynamic=off "-XX:SharedArchiveFile={ARCHIVE}"',
 }
 """The same for a process of one command, which ends before thorough compiling pays."""
 
