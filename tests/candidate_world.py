@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from training.candidates import CANDIDATES, build_candidates
+from training.histories import Histories, codes_in
 from training.models.base import Model
 from training.models.popularity import Popularity, PopularityConfig
-from training.snapshot import Histories, codes_in
 from training.topk import ItemLists
 
 CATALOGUE = np.array(list("abcdef"))

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.random import default_rng
 
 from training.content import ItemContent
+from training.histories import EVENT_TYPES, Marks
 from training.models.media import media_arrays
 from training.models.next_item_arrays import training_arrays
 from training.models.validation import validation_arrays
-from training.snapshot import EVENT_TYPES, Marks, Snapshot
+from training.snapshot import Snapshot
 
 HOUR = 3_600_000_000
 ITEMS, COLD = 30, 6

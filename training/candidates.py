@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from training.histories import Histories
 from training.models.base import Model, liked_by
 from training.models.item_knn import ItemKNN
 from training.models.popularity import Popularity
@@ -29,7 +30,6 @@ from training.reasons import (
     reason_texts,
     unit_vectors,
 )
-from training.snapshot import Histories
 from training.topk import ItemLists, check_scores, top_k, top_k_factors
 
 CANDIDATES = pa.schema(

@@ -22,8 +22,9 @@ import numpy as np
 
 from training import metrics
 from training.bootstrap import bootstrap_mean
+from training.histories import Histories
 from training.models.base import Model
-from training.snapshot import Histories, Snapshot
+from training.snapshot import Snapshot
 from training.topk import ItemLists, check_scores, top_k
 
 GROUPS = ("new", "light", "heavy")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from training.histories import Histories
 from training.models.base import Model, Moment
 from training.shown import Shown, shown_items
-from training.snapshot import UNKNOWN_PLACE, Histories, Snapshot
+from training.snapshot import UNKNOWN_PLACE, Snapshot
 
 _PRIOR = 5.0
 """An item's mean is that of this many average answers and its own."""

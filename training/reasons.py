@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
+from training.histories import Histories, codes_in
 from training.models.base import Model
 from training.models.item_knn import ItemKNN
-from training.snapshot import Histories, codes_in
 
 MATCHES = "Matches what you watched lately"
 AROUND = "Matches the people around you"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from training.snapshot import EVENT_TYPES, Marks, Snapshot
+from training.histories import EVENT_TYPES, Marks
+from training.snapshot import Snapshot
 
 _ENGAGED = ("view", "click", "like", "comment", "share", "rating", "follow")
 """Types of events that say that somebody took up what was shown."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from training.snapshot import codes_in
+from training.histories import codes_in
 
 
 @dataclass(frozen=True)

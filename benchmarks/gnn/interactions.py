@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from training.content import ItemContent
+from training.histories import codes_in
 from training.metrics import ndcg, recall
 from training.models.base import Model
-from training.snapshot import UNKNOWN_TIME, Snapshot, codes_in
+from training.snapshot import UNKNOWN_TIME, Snapshot
 from training.topk import ItemLists, top_k, top_k_factors
 
 VALID, TEST, END = 10, 20, 30

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from training.content import ItemContent
+from training.histories import codes_in
 from training.metrics import hit_rate, ndcg
 from training.models.base import Model
-from training.snapshot import UNKNOWN_TIME, Snapshot, codes_in
+from training.snapshot import UNKNOWN_TIME, Snapshot
 from training.topk import ItemLists, top_k_factors
 from transforms.encoders import SHIPPED, load_encoder
 

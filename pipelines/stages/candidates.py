@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipelines.project import Project
-    from training.snapshot import Histories
+    from training.histories import Histories
     from training.topk import ItemLists
 
 
@@ -226,7 +226,7 @@ def _histories(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from training.snapshot import EVENT_TYPES, Histories, Marks
+    from training.histories import EVENT_TYPES, Histories, Marks
     from training.topk import ItemLists
 
     end = context.interval.end

@@ -8,8 +8,8 @@ import pytest
 from candidate_world import ALIKE, _build, _Factors, _histories, _joined, _popular, _rows
 
 from training.candidates import CANDIDATES, CandidateError, blend, z_scores
+from training.histories import Histories, codes_in
 from training.models.popularity import Popularity, PopularityConfig
-from training.snapshot import Histories, codes_in
 from training.topk import ItemLists, ScoreError
 
 NAN, INF = float("nan"), float("inf")

@@ -15,11 +15,12 @@ from training.evaluation import (
     named_values,
     summarise,
 )
+from training.histories import Histories
 from training.models import FitContext
 from training.models.base import Model
 from training.models.item_knn import ItemKNN
 from training.models.popularity import Popularity
-from training.snapshot import Histories, Snapshot
+from training.snapshot import Snapshot
 from training.topk import ItemLists, ScoreError
 
 VALID, TEST, END = 100, 200, 300

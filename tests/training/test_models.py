@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.histories import Histories
 from training.models import MODELS, FitContext, Model, NothingToLearn, load_model
-from training.snapshot import Histories, Snapshot
+from training.snapshot import Snapshot
 
 HOUR = 3_600_000_000
 LEARNT = sorted(set(MODELS) - {"popularity"})

@@ -13,12 +13,13 @@ import pytest
 import torch
 from scipy import sparse
 
+from training.histories import Histories, codes_in
 from training.loop import Shard
 from training.models import FitContext
 from training.models.gnn import LightGCN, learnt_tensors
 from training.models.graph import normalised_graph, propagate, sample_negatives, torch_csr
 from training.models.link_prediction import LightGCNConfig, LinkTask
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Snapshot
 
 LIKED_UM = sparse.csr_array(
     np.array([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 0], [1, 1, 1, 1, 0]], np.float32)

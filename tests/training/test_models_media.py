@@ -12,11 +12,12 @@ import pytest
 from reaction_world import COLD, HOUR, ITEMS, reaction_snapshot
 
 from training.content import ItemContent
+from training.histories import Histories, Marks, codes_in
 from training.models import MODELS, FitContext, Model, load_model
 from training.models.base import ModelConfigError, Moment
 from training.models.transformer import Transformer
 from training.reactions import ReactionSet, judge_reactions
-from training.snapshot import Histories, Marks, Snapshot, codes_in
+from training.snapshot import Snapshot
 from training.ties import Ties
 
 COLD_ITEMS = [f"i{number:02d}" for number in range(ITEMS - COLD, ITEMS)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.histories import Marks
 from training.loop import Shard
 from training.models import FitContext, next_item
 from training.models.next_item import NextItemTask, encode_last
@@ -18,7 +19,7 @@ from training.models.sequences import Sequences, length_buckets, padded, sequenc
 from training.models.transformer import Transformer
 from training.models.transformer_network import Network, Sizes, TransformerConfig
 from training.models.validation import dense_mask, validation_arrays
-from training.snapshot import Marks, Snapshot
+from training.snapshot import Snapshot
 
 Make = Callable[..., Snapshot]
 CONFIG = TransformerConfig(width=8, layers=2, heads=2, max_length=6, dropout=0.0)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from training.histories import EVENT_TYPES, Marks
 from training.models.sequences import sequences_of, tokens_before
 from training.shown import shown_items
-from training.snapshot import EVENT_TYPES, Marks, Snapshot
+from training.snapshot import Snapshot
 
 HOUR = 3_600_000_000
 

@@ -9,15 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.snapshot import (
-    EVENT_TYPES,
-    UNKNOWN_TIME,
-    Histories,
-    Marks,
-    Snapshot,
-    SnapshotError,
-    codes_in,
-)
+from training.histories import EVENT_TYPES, Histories, Marks, codes_in
+from training.snapshot import UNKNOWN_TIME, Snapshot, SnapshotError
 from transforms import schemas
 
 HOUR = 3_600_000_000

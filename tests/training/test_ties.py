@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.histories import codes_in
 from training.models import MODELS, FitContext
 from training.models.gnn import LightGCN
-from training.snapshot import Snapshot, codes_in
+from training.snapshot import Snapshot
 from training.ties import Ties
 
 

@@ -20,8 +20,9 @@ from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 import numpy as np
 
 from training.content import ItemContent
+from training.histories import Histories, codes_in
 from training.models import files
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Snapshot
 from training.ties import Ties
 
 MAX_SEED = 2**32

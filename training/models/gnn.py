@@ -19,6 +19,7 @@ from scipy import sparse
 
 from training.content import ItemContent
 from training.distributed import fit_network
+from training.histories import Histories, codes_in
 from training.models.base import FitContext, Model
 from training.models.graph import LikeGraph, normalised_graph
 from training.models.link_prediction import LightGCNConfig, ranking_items
@@ -31,7 +32,7 @@ from training.models.media import (
     with_media,
 )
 from training.models.warm_start import rows_by_id
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Snapshot
 from training.ties import Ties, rows_for
 
 _DOUBT = 3.0

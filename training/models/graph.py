@@ -16,10 +16,11 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from training.histories import codes_in
 from training.loop import Trainable
 from training.models.base import train_items
 from training.models.validation import validation_users
-from training.snapshot import Snapshot, codes_in
+from training.snapshot import Snapshot
 
 _REDRAWS = 8
 

@@ -13,9 +13,10 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import sparse
 
+from training.histories import Histories, codes_in
 from training.models.base import FitContext, Model, train_items
 from training.models.popularity import DAY
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Snapshot
 
 _ROWS_PER_BLOCK = 1024
 

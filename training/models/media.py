@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.content import ItemContent
+from training.histories import codes_in
 from training.models.base import ModelConfigError
-from training.snapshot import codes_in
 
 
 def media_arrays(content: ItemContent | None, item_ids: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.histories import EVENT_TYPES, codes_in
 from training.models.media import media_widths, tensor
 from training.models.sequences import Sequences, sequences_of, tokens_before, windows_of
 from training.models.transformer_network import REACTIONS, Sizes
 from training.shown import shown_items
-from training.snapshot import EVENT_TYPES, Snapshot, codes_in
+from training.snapshot import Snapshot
 
 SECOND = 1_000_000
 """Microseconds."""

@@ -12,8 +12,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from training.histories import Histories
 from training.models.base import FitContext, Model, NothingToLearn, train_items
-from training.snapshot import Histories, Snapshot
+from training.snapshot import Snapshot
 
 DAY = 86_400_000_000
 """Microseconds."""

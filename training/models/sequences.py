@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from training.snapshot import Histories, Marks
+from training.histories import Histories, Marks
 
 _OF_SEQUENCES = ("offsets", "items", "times", "gaps", "ends")
 _ALWAYS = np.iinfo(np.int64).min

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from training.content import ItemContent
 from training.distributed import fit_network
+from training.histories import Histories, codes_in
 from training.models.base import FitContext, Model
 from training.models.graph import LikeGraph
 from training.models.media import media_arrays, media_sum, new_media, vectors_of
 from training.models.pair_prediction import Network, PairTask, SocialGNNConfig, people_of
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Snapshot
 from training.ties import Ties, rows_for
 
 

@@ -18,9 +18,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from training.histories import Histories
 from training.models.base import FitContext, Model
 from training.models.graph import torch_csr, train_likes
-from training.snapshot import Histories, Snapshot
+from training.snapshot import Snapshot
 
 _OVERSAMPLING, _POWER_ITERATIONS = 16, 3
 """Of the randomised decomposition (Halko et al. 2011)."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from training.content import ItemContent
 from training.distributed import fit_network
+from training.histories import Histories, codes_in
 from training.models.base import FitContext, Model, Moment, train_items
 from training.models.media import media_arrays, media_widths, new_media
 from training.models.next_item import content_blocks, encode_last, item_table
@@ -27,7 +28,7 @@ from training.models.sequences import Sequences, sequences_of
 from training.models.transformer_network import REACTIONS, Network, TransformerConfig
 from training.models.validation import validation_arrays
 from training.models.warm_start import rows_by_id
-from training.snapshot import Histories, Snapshot, codes_in
+from training.snapshot import Snapshot
 
 _OF_SHAPE = ("encoder", "width", "layers", "heads", "item_layers", "max_length")
 """Options that two models must share for one to go on from the other."""

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.histories import codes_in
 from training.loop import Shard, ndcg_sum
 from training.models.sequences import sequences_of
-from training.snapshot import Snapshot, codes_in
+from training.snapshot import Snapshot
 
 _VALIDATION_USERS = 2000
 """Early stopping looks at a seeded sample: the standard error of NDCG is then under 0.005."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.snapshot import codes_in
+from training.histories import codes_in
 
 
 def rows_by_id(rows: np.ndarray, old_ids: np.ndarray, new_ids: np.ndarray) -> np.ndarray:
