@@ -10,6 +10,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ DAYS = 24
 PEOPLE, ROWS, KINDS = 300, 400, 6
 
 
+@cache
 def log(changed_share: float, since: timedelta = EVERY, seed: int = 0) -> pa.Table:
     """Rows up to `AT`: 60 % of the favourite category, which some people change, in a circle.
 
@@ -34,6 +36,7 @@ def log(changed_share: float, since: timedelta = EVERY, seed: int = 0) -> pa.Tab
     rng = np.random.default_rng(seed)
     favourite_U = np.arange(PEOPLE) % KINDS
     changes_U = rng.random(PEOPLE) < changed_share
+    names = [pa.array(f"{word}{number}" for number in range(PEOPLE)) for word in ("u", "kind ")]
     parts = []
     for back in range(DAYS * 4):
         end = AT - back * EVERY
@@ -46,8 +49,8 @@ def log(changed_share: float, since: timedelta = EVERY, seed: int = 0) -> pa.Tab
         parts.append(
             pa.table(
                 {
-                    "user_id": [f"u{user:04d}" for user in user_I],
-                    "item_category": [f"kind {kind}" for kind in kind_I],
+                    "user_id": names[0].take(pa.array(user_I)),
+                    "item_category": names[1].take(pa.array(kind_I)),
                     "timestamp": at,
                     "strength": strength_I,
                 }
