@@ -27,6 +27,7 @@ from pipelines.source_columns import (
     Column,
     EventTimeColumn,
     ListColumn,
+    MapColumn,
     NumberColumn,
     PlainColumn,
     Spread,
@@ -59,6 +60,7 @@ _COLUMNS: dict[str, type[Column]] = {
     "number_column": NumberColumn,
     "truth_column": TruthColumn,
     "list_column": ListColumn,
+    "map_column": MapColumn,
 }
 _OF_ANY_FORMAT = ("path", "format", "null_values")
 

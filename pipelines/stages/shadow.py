@@ -167,7 +167,9 @@ def _compare(
             **groups_by_likes(
                 liked_U, light_below=judging.light_below, new_below=judging.new_below
             ),
-            **members_of(who.users.slice(1).to_numpy(False).astype(str), named_groups(context)),
+            **members_of(
+                who.users.slice(1).to_numpy(zero_copy_only=False).astype(str), named_groups(context)
+            ),
         },
         popularity_N=liked_N,
         k=_FIRST,

@@ -1,5 +1,6 @@
 """Descriptions: everything has one, and they say what the records say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,12 @@ def test_an_unknown_name():
     assert str(caught.value) == (
         f"Nothing is called `betwen`. Did you mean `between`?\n{describe()}"
     )
+
+
+@pytest.mark.parametrize("table", ["events", "items", "users", "follows"])
+def test_every_kind_of_column_is_a_topic(table: str):
+    columns = describe(f"sources.{table}.columns")
+    kinds = set(re.findall(r"\b\w*_?column\b(?= \| null|  )", columns))
+    assert " mapping " not in columns
+    assert all(describe(kind).startswith(f"Column of kind {kind}") for kind in kinds)
+    assert kinds
