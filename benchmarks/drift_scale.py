@@ -36,15 +36,17 @@ LABELS = ["phone", "tv", "web", "tablet", "car"]
 
 
 def schema(columns: int) -> pa.Schema:
-    """Two thirds of the columns are numbers, the others labels."""
+    """Two thirds of the columns are numbers, the others labels; one of each tells of tastes."""
     numbers = columns * 2 // 3
     return pa.schema(
         [
             ("timestamp", pa.timestamp("us", tz="UTC")),
             ("user_id", pa.string()),
             ("item_id", pa.string()),
-            *((f"number_{place:02}", pa.float64()) for place in range(numbers)),
-            *((f"label_{place:02}", pa.string()) for place in range(columns - numbers)),
+            ("strength", pa.float64()),
+            *((f"number_{place:02}", pa.float64()) for place in range(1, numbers)),
+            ("item_category", pa.string()),
+            *((f"label_{place:02}", pa.string()) for place in range(1, columns - numbers)),
         ]
     )
 
@@ -64,8 +66,8 @@ def intervals(rows: int, columns: int) -> Iterator[pa.RecordBatch]:
             pa.array(np.char.add("u", rng.integers(0, rows // 20, each).astype(str))),
             pa.array(np.char.add("i", rng.integers(0, rows // 100, each).astype(str))),
         ]
-        for field in schema(columns).names[3:]:
-            if field.startswith("number"):
+        for field in list(schema(columns))[3:]:
+            if field.type == pa.float64():
                 arrays.append(pa.array(rng.normal(moved, 1.0, each)))
             else:
                 arrays.append(names.take(pa.array(rng.integers(0, len(LABELS), each))))
