@@ -170,7 +170,7 @@ def _groups(project: Project) -> str:
     for row in rows:
         if (row["interval_end"], row["metric"], row["role"]) == (last, "ndcg@10", "challenger"):
             found.setdefault(row["model_name"], {})[row["group"]] = row
-    groups = ("all", "new", "light", "heavy")
+    groups = tuple(found["popularity"])
     users = {group: found["popularity"][group]["users"] for group in groups}
     table = _table(
         ["model", *(f"{group} ({users[group]:,} users)" for group in groups)],
@@ -198,7 +198,7 @@ def _groups(project: Project) -> str:
     evaluation = project.pipeline.evaluation
     legend = (
         f"New users have fewer than {evaluation.new_below} positives before the test, heavy "
-        f"ones at least {evaluation.light_below}."
+        f"ones at least {evaluation.light_below}; others are named in the spec."
     )
     return "\n\n".join([table, legend, *losers])
 
