@@ -20,6 +20,7 @@ from ports import free_port
 from shop_world import REPOSITORY, Shop, environment
 
 from pipelines.intervals import text
+from pipelines.processes import begin_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -206,12 +207,16 @@ def kill_the_task(airflow: Airflow, end: datetime) -> None:
 def kill_the_worker(airflow: Airflow, end: datetime) -> None:
     """The warm process that does a task's work: there is one. Again, if it was just idle."""
     run = f"backfill__{end.isoformat()}"
-    while max(airflow.tries(run).values(), default=0) < 2:
+
+    def tried_again() -> bool:
+        return max(airflow.tries(run).values(), default=0) > 1
+
+    while not tried_again():
         airflow.until(lambda: bool(at_work(airflow.shop, end)))
         (worker,) = airflow.process("pool").children()
         worker.kill()
-        airflow.until(lambda: len(airflow.process("pool").children()) == 1)
-        time.sleep(5)
+        with suppress(AssertionError):
+            airflow.until(tried_again, patience=60)
 
 
 def kill_the_scheduler(airflow: Airflow, end: datetime) -> None:
@@ -219,6 +224,7 @@ def kill_the_scheduler(airflow: Airflow, end: datetime) -> None:
     airflow.until(lambda: bool(at_work(airflow.shop, end)))
     before = airflow.process("airflow-scheduler")
     before.kill()
+    airflow.until(lambda: begin_of(before.pid) == 0)
     run_sextant(airflow.shop, "up", *airflow.options)
     assert airflow.process("airflow-scheduler").pid != before.pid
 
