@@ -94,6 +94,12 @@ def test_the_dashboard_draws_the_mean():
     assert Tastes.of(rows.drop_columns("user_id"), AT).mean_share(AT - EVERY) is None
 
 
+def test_nobody_has_no_taste():
+    nothing = Tastes.of(log(0.5).slice(0, 0), AT)
+    assert nothing.mean_share(AT - EVERY) is None
+    assert nothing.moved(AT, EVERY, DriftThresholds(), 0.001) == {}
+
+
 def test_the_lift_is_that_of_its_formula():
     rows = log(0.5).slice(0, 30 * 2 * ROWS)
     found = Tastes.of(rows, AT)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
+from pipelines.judging import USER_GROUPS
 from training.bootstrap import bootstrap_mean
 from training.evaluation import (
+    GROUPS,
     EmptyTestSetError,
     MetricRow,
     TestSet,
@@ -133,6 +135,10 @@ def test_named_groups_may_overlap_others_and_hold_strangers() -> None:
     assert rows["mrr", "nobody"] == MetricRow("mrr", "nobody", None, None, None, 0)
     plain = TestSet.build(_snapshot(EVENTS), **SETTINGS)
     assert test_set.digest != plain.digest
+
+
+def test_a_spec_knows_the_groups_that_all_users_are_in() -> None:
+    assert USER_GROUPS == GROUPS
 
 
 def test_the_digest_names_the_set() -> None:
