@@ -59,6 +59,7 @@ def reaction_snapshot(users: int = 40, shown: int = 12) -> Snapshot:
         np.array(rating, np.float32),
         np.array([devices.index(name) if name else -1 for name in device], np.int32),
         np.array([places.index(name) if name else -1 for name in place], np.int32),
+        np.zeros(len(kind), dtype=bool),
     )
     strengths = np.array(strength, np.float32)
     ids = item_ids()

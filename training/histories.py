@@ -45,11 +45,14 @@ class Marks:
     """(E,) int32 codes into `Snapshot.device_names`, -1 unknown."""
     locations: np.ndarray
     """(E,) int32 codes into `Snapshot.location_names`, -1 unknown."""
+    followed: np.ndarray
+    """(E,) bool: the user is known to have followed the item's author by then."""
 
     @classmethod
     def unknown(cls, count: int) -> Self:
         """Marks of events of which nothing else is known."""
-        values = ((-1, np.int8), (np.nan, np.float32), (np.nan, np.float32), *[(-1, np.int32)] * 2)
+        shares, codes = [(np.nan, np.float32)] * 2, [(-1, np.int32)] * 2
+        values = ((-1, np.int8), *shares, *codes, (False, np.bool_))
         return cls(*(np.full(count, value, kind) for value, kind in values))
 
     def __getitem__(self, chosen: np.ndarray | slice) -> Marks:

@@ -45,7 +45,9 @@ class ReactionSet:
         return cls(
             histories=snapshot.histories(shown.users, shown.times),
             shown=shown,
-            moment=Moment(shown.times, devices[shown.devices], locations[shown.locations]),
+            moment=Moment(
+                shown.times, devices[shown.devices], locations[shown.locations], shown.ties
+            ),
             item_means={
                 name: _means(before.items, getattr(before, name), len(snapshot.catalogue))
                 for name in ("click", "watch", "rating")

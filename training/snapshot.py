@@ -97,9 +97,9 @@ class Snapshot:
         Args:
             examples: columns event_id, user_id, item_id, strength, label, timestamp; and, where
                 they are known, event_type, watch_share, rating, device, location.
-            items: columns item_id, categories, created_at.
+            items: columns item_id, categories, created_at; and author_id, where it is known.
             edges: columns source, target, relation, since; only `follows` rows between `u:` nodes
-                that were there before `valid_start` are used.
+                are used, and `Snapshot.follows` has those that were there before `valid_start`.
             valid_start: first moment of the validation part, microseconds.
             test_start: first moment of the test part, microseconds.
             end: end of the interval, microseconds; rows at or after it are left out.
@@ -121,14 +121,19 @@ class Snapshot:
         events, timestamps = events.filter(before_end), timestamps[before_end.to_numpy(False)]
 
         known = _columns(
-            "items", items, required=("item_id",), nullable=("categories", "created_at")
+            "items",
+            items,
+            required=("item_id",),
+            nullable=("categories", "created_at"),
+            optional=("author_id",),
         )
         created = _microseconds(known["created_at"])
         known, created = known.filter(pa.array(created < end)), created[created < end]
 
         catalogue = _sorted_unique(events["item_id"], known["item_id"])
-        follower, followee = _follows(edges, valid_start)
-        user_ids = _sorted_unique(events["user_id"], follower, followee)
+        follows = _follows(edges)
+        early = follows.filter(pa.array(_microseconds(follows["since"]) < valid_start))
+        user_ids = _sorted_unique(events["user_id"], early["follower"], early["followee"])
         users = _codes(events["user_id"], user_ids)
         # Sorting by the string event_id is the slow key, so arrow ranks it once.
         event_rank = pc.rank(events["event_id"], tiebreaker="first").to_numpy()
@@ -143,6 +148,7 @@ class Snapshot:
             _shares(events, "rating", rating_max),
             _positions(events, "device", device_names),
             _positions(events, "location", location_names),
+            _followed(events, timestamps, known, follows),
         )
         rows = _codes(known["item_id"], catalogue)
         categories[rows] = [_first(value) for value in known["categories"].to_pylist()]
@@ -158,7 +164,7 @@ class Snapshot:
             valid_start=valid_start,
             test_start=test_start,
             end=end,
-            follows=np.stack([_codes(follower, user_ids), _codes(followee, user_ids)]),
+            follows=np.stack([_codes(early[side], user_ids) for side in ("follower", "followee")]),
             categories=categories.astype(str),
             created_at=created_at,
             positive_from=positive_from,
@@ -227,19 +233,49 @@ def _columns(
     return table.select([*required, *nullable, *there])
 
 
-def _follows(edges: pa.Table, before: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Follower and followee ids of the follow edges between users, as of a moment."""
+def _follows(edges: pa.Table) -> pa.Table:
+    """`follower` and `followee` ids of the follow edges between users, and `since`."""
     edges = _columns("edges", edges, required=("source", "target", "relation"), nullable=("since",))
     edges = edges.filter(pc.equal(edges["relation"], "follows"))
-    edges = edges.filter(pa.array(_microseconds(edges["since"]) < before))
     between_users = pc.and_(
         pc.starts_with(edges["source"], "u:"), pc.starts_with(edges["target"], "u:")
     )
     edges = edges.filter(between_users)
-    return (
-        pc.utf8_slice_codeunits(edges["source"], 2),
-        pc.utf8_slice_codeunits(edges["target"], 2),
+    return pa.table(
+        {
+            "follower": pc.utf8_slice_codeunits(edges["source"], 2),
+            "followee": pc.utf8_slice_codeunits(edges["target"], 2),
+            "since": edges["since"],
+        }
     )
+
+
+def _followed(
+    events: pa.Table, timestamps: np.ndarray, items: pa.Table, follows: pa.Table
+) -> np.ndarray:
+    """(E,) bool: whether the user of each event already followed the author of its item."""
+    if "author_id" not in items.column_names or not len(follows):
+        return np.zeros(len(events), dtype=bool)
+    place_E = pc.index_in(events["item_id"], value_set=items["item_id"].combine_chunks())
+    authors = items["author_id"].combine_chunks().take(place_E)
+    people = _sorted_unique(follows["follower"], follows["followee"])
+
+    def edge(followers: pa.ChunkedArray, followees: pa.ChunkedArray) -> np.ndarray:
+        code = [
+            pc.fill_null(pc.index_in(ids.cast(pa.string()), value_set=people), -1).to_numpy()
+            for ids in (followers, followees)
+        ]
+        return np.where(np.minimum(*code) < 0, -1, code[0].astype(np.int64) * len(people) + code[1])
+
+    edge_F, since_F = (
+        edge(follows["follower"], follows["followee"]),
+        _microseconds(follows["since"]),
+    )
+    order_F = np.lexsort((since_F, edge_F))
+    edge_F, since_F = edge_F[order_F], since_F[order_F]
+    edge_E = edge(events["user_id"], authors)
+    found_E = np.searchsorted(edge_F, edge_E).clip(max=len(edge_F) - 1)
+    return (edge_F[found_E] == edge_E) & (since_F[found_E] < timestamps)
 
 
 def _sorted_unique(*columns: pa.ChunkedArray) -> pa.Array:

@@ -29,7 +29,7 @@ EXAMPLE_COLUMNS = (
     "device",
     "location",
 )
-ITEM_COLUMNS = ("item_id", "categories", "created_at")
+ITEM_COLUMNS = ("item_id", "categories", "created_at", "author_id")
 
 
 @dataclass(frozen=True)

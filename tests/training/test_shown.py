@@ -72,6 +72,31 @@ def test_a_log_of_clicks_alone_does_not_say_what_was_left(make_snapshot: Make):
     assert len(shown_items(make_snapshot([]), None, 100 * HOUR)) == 0
 
 
+def test_ties_are_as_of_the_moment_and_by_whether_the_author_is_followed(make_snapshot: Make):
+    """User a meets t, u, v of followed authors and x, y, z of others; what comes later is unknown."""
+    kinds = {"t": True, "u": True, "v": True, "x": False, "y": False, "z": False}
+    events = [
+        ("a", "x", 1, "impression", NONE, NONE),
+        ("a", "t", 2, "view", NONE, NONE),
+        ("a", "u", 3, "impression", NONE, NONE),
+        ("a", "y", 4, "skip", NONE, NONE),
+        ("a", "x", 5, "like", NONE, NONE),
+        ("a", "z", 5, "impression", NONE, NONE),
+        ("a", "v", 6, "impression", NONE, NONE),
+        ("a", "u", 7, "view", NONE, NONE),
+        ("b", "x", 9, "impression", NONE, NONE),
+    ]
+    snapshot = world(make_snapshot, events)
+    assert snapshot.marks is not None
+    snapshot.marks.followed[:] = [kinds[item] for _, item, *_ in events]
+    shown = shown_items(snapshot, None, 100 * HOUR)
+    assert snapshot.catalogue[shown.items].tolist() == ["t", "u", "v", "x", "y", "z", "x"]
+    followed = [1, 1, 1, 0, 0, 0, 0]
+    taken, left = [0, 1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 1, 2, 0]
+    np.testing.assert_array_equal(shown.ties[:, 0], followed)
+    np.testing.assert_allclose(np.expm1(shown.ties[:, 1:].T), [taken, left], atol=1e-6)
+
+
 def test_a_state_knows_only_likes_that_were_over(make_snapshot: Make):
     snapshot = world(make_snapshot, EVENTS)
     everyone = snapshot.histories(np.arange(2), 100 * HOUR)

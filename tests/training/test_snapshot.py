@@ -91,6 +91,53 @@ def test_the_order_of_the_rows_does_not_matter():
         np.testing.assert_equal(mine, theirs)
 
 
+def test_an_author_is_followed_from_the_moment_after():
+    """c follows a and b; d, who follows nobody else, has always followed a."""
+    known = {"item_id": ["x", "y", "z"], "author_id": ["a", "b", None]}
+    nothing = {"categories": pa.nulls(3, pa.list_(pa.string())), "created_at": pa.nulls(3, UTC)}
+    follows = {
+        "source": ["u:c", "u:c", "u:d", "u:c"],
+        "target": ["u:a", "u:b", "u:a", "i:z"],
+        "relation": ["follows"] * 3 + ["interacts"],
+        "since": pa.array([2 * HOUR, 5 * HOUR, None, None], UTC),
+    }
+    rows = [
+        ("c", "x", 2, False),
+        ("c", "x", 3, True),
+        ("c", "y", 3, False),
+        ("c", "y", 6, True),
+        ("c", "z", 7, False),  # by nobody
+        ("c", "w", 8, False),  # no item of the table
+        ("d", "x", 1, True),
+        ("d", "y", 2, False),
+        ("e", "x", 3, False),
+    ]
+    users, ids, hours, expected = zip(*rows, strict=True)
+    met = {
+        "event_id": [f"e{number}" for number in range(len(rows))],
+        "user_id": users,
+        "item_id": ids,
+        "strength": [1.0] * len(rows),
+        "label": [1.0] * len(rows),
+        "timestamp": pa.array([hour * HOUR for hour in hours], UTC),
+    }
+    tables = {"examples": pa.table(met), "items": pa.table(known | nothing)}
+    marks = build(**tables, edges=pa.table(follows)).marks
+    assert marks is not None
+    assert marks.followed.tolist() == list(expected)
+    for less in (
+        {**tables, "edges": pa.table(follows)[:0]},
+        {
+            **tables,
+            "edges": pa.table(follows),
+            "items": pa.table(known | nothing).drop("author_id"),
+        },
+    ):
+        marks = build(**less).marks
+        assert marks is not None
+        assert not marks.followed.any()
+
+
 def test_empty_tables_give_an_empty_snapshot():
     snapshot = build(examples=examples()[:0], items=items()[:0], edges=edges()[:0])
     assert snapshot.catalogue.tolist() == snapshot.user_ids.tolist() == []

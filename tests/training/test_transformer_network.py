@@ -255,7 +255,8 @@ def test_each_part_of_the_moment_counts_and_unknown_is_a_part():
         assert (other - query()).abs().max() > 1e-3, place
     item_ND = one.items(None, vectors([0], [1]))[:-1]
     assert not torch.allclose(item_ND @ query(), item_ND @ query(device=1))
-    answers = [one.react(moment[None], item_ND[:1]) for moment in (query(), query(device=1))]
+    nobody = torch.zeros(1, 3)
+    answers = [one.react(at[None], item_ND[:1], nobody) for at in (query(), query(device=1))]
     assert (answers[0] - answers[1]).abs().min() > 1e-4
 
 

@@ -42,7 +42,7 @@ def no_progress(_line: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """Where and when X items are shown; each part may be unknown."""
+    """Where and when X items are shown, and by whom; each part may be unknown."""
 
     times: np.ndarray
     """(X,) int64 microseconds since 1970, -1 unknown."""
@@ -50,6 +50,8 @@ class Moment:
     """(X,) str, "unknown" where unknown."""
     locations: np.ndarray
     """(X,) str, "unknown" where unknown."""
+    ties: np.ndarray
+    """(X, 3) float32, see `Shown.ties`; zeros where unknown."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -204,7 +204,8 @@ class NextItemTask(Trainable):
                 read.hidden_B[read.shown_row_X],
             ),
         )
-        logit_XR = self.network.react(query_XD, read.item_ND[read.shown_item_X]).float()
+        ties_X3 = tensor(self.data["shown.ties"][shown], query_XD.device)
+        logit_XR = self.network.react(query_XD, read.item_ND[read.shown_item_X], ties_X3).float()
         losses = {}
         for name in self.weights:
             target_X = tensor(self.data[f"shown.{name}"][shown], logit_XR.device)

@@ -41,6 +41,7 @@ def training_arrays(
         "at": shown.times,
         "device": shown.devices,
         "location": shown.locations,
+        "ties": shown.ties,
         **{reaction: getattr(shown, reaction) for reaction in REACTIONS},
     }
     windows = {"window.start": start, "window.length": length}

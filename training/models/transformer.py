@@ -182,7 +182,8 @@ class Transformer(Model):
                 torch.from_numpy(moment.times[known] // SECOND),
             )
             item_XD = self.table[torch.from_numpy(own_N[items[known]].astype(np.int64))]
-            answer_XR[known] = self.network.react(query_XD, item_XD).sigmoid().numpy()
+            ties_X3 = torch.from_numpy(moment.ties[known])
+            answer_XR[known] = self.network.react(query_XD, item_XD, ties_X3).sigmoid().numpy()
         return answer_XR
 
     def _place_codes(self, names: np.ndarray, kind: str) -> tuple[Tensor]:

@@ -26,6 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from training.shown import TIES
+
 REACTIONS = ("click", "watch", "rating")
 """What is answered of an item shown: P(click), watched share, rating as a share of the best."""
 
@@ -334,7 +336,7 @@ class Network(nn.Module):
         self.context = ContextEncoder(config, sizes) if has_context(sizes) else None
         self.reactions = (
             nn.Sequential(
-                nn.Linear(3 * config.width, config.width),
+                nn.Linear(3 * config.width + TIES, config.width),
                 nn.GELU(),
                 nn.Linear(config.width, len(REACTIONS)),
             )
@@ -348,10 +350,10 @@ class Network(nn.Module):
             return state
         return state + self.context(device, location, at)
 
-    def react(self, query_XD: Tensor, item_XD: Tensor) -> Tensor:
-        """(X, 3) logits of `REACTIONS`."""
+    def react(self, query_XD: Tensor, item_XD: Tensor, ties_X3: Tensor) -> Tensor:
+        """(X, 3) logits of `REACTIONS`; for the ties see `training.shown`."""
         assert self.reactions is not None, "nothing came of what was shown, as far as is known"
-        return self.reactions(torch.cat([query_XD, item_XD, query_XD * item_XD], 1))
+        return self.reactions(torch.cat([query_XD, item_XD, query_XD * item_XD, ties_X3], 1))
 
 
 def has_context(sizes: Sizes) -> bool:
