@@ -14,6 +14,8 @@ from pipelines.errors import StageError
 from pipelines.stages.train import registry
 from training.registry import Registry, Version
 
+pytestmark = pytest.mark.slow
+
 NEXT = END + timedelta(hours=6)
 
 

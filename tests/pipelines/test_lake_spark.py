@@ -12,6 +12,8 @@ from pipelines import lake_reader
 from pipelines.errors import StageError
 from pipelines.lake import Lake
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)

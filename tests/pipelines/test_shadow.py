@@ -19,6 +19,8 @@ from pipelines.stages.train import registry
 from pipelines.summary import report, report_text
 from training.registry import Registry, Version
 
+pytestmark = pytest.mark.slow
+
 NEXT = END + timedelta(hours=6)
 NAME = "tiny.item_knn"
 

@@ -13,6 +13,8 @@ from transforms.interactions import LabelRule, interactions
 from transforms.schemas import columns, struct
 from transforms.sequences import sequences, with_later
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 1, 12, tzinfo=UTC)  # a Monday
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 US = timedelta(microseconds=1)

@@ -13,6 +13,8 @@ from transforms.parsing import ColumnMap
 from transforms.schemas import struct
 from transforms.sources import CORRUPT_ROW, SourceError
 
+pytestmark = pytest.mark.slow
+
 T0 = datetime(2026, 1, 5, 7, 30, 0, 123456, tzinfo=UTC)
 US = int(T0.timestamp()) * 1_000_000 + 123456
 EVENT = {
