@@ -241,8 +241,10 @@ def test_vectors_reproduce_the_scores_and_similar_items_are_of_a_group(
         assert name in {"popularity", "item_knn", "spectral", "social_gnn"}
         return
     user_UD = model.user_vectors(everyone)
-    assert item_MD.shape == (len(model.item_ids), model.config.width)
-    assert user_UD.shape == (len(everyone), model.config.width)
+    columns = model.config.width + (name == "gnn")  # the popularity of items
+    assert item_MD.shape == (len(model.item_ids), columns)
+    assert user_UD.shape == (len(everyone), columns)
+    assert model.likeness_vectors().shape == (len(model.item_ids), model.config.width)
     assert item_MD.dtype == user_UD.dtype == np.float32
     known_N = np.isin(everyone.catalogue, model.item_ids)
     np.testing.assert_allclose(

@@ -99,16 +99,25 @@ def test_user_vectors_follow_the_history(social_weight: float, loss: str):
         learnt_tensors(config, liked_UM, FOLLOWS, node_VD),
     )
     known = histories(liked_UM.toarray(), ["u0", "u1", "u2", "u3"])
-    np.testing.assert_allclose(model.user_vectors(known), final_VD[:4], rtol=1e-5, atol=1e-6)
+
+    def ranked(vector_BD: np.ndarray) -> np.ndarray:
+        if loss != "softmax":
+            return vector_BD
+        unit_BD = vector_BD / np.linalg.norm(vector_BD, axis=1, keepdims=True)
+        return np.column_stack([unit_BD, np.ones(len(unit_BD))])
+
+    ranked_UD = ranked(final_VD[:4])
+    np.testing.assert_allclose(model.user_vectors(known), ranked_UD, rtol=1e-5, atol=1e-6)
     # Someone new is a multiple of the messages' sum; a new like moves a known user.
     new_BD = model.user_vectors(histories(liked_UM.toarray()[[0, 0]], ["new", "newer"]))
-    direction_D = model.message_MD[:2].sum(axis=0)
-    np.testing.assert_allclose(new_BD[0], direction_D / np.sqrt(2), rtol=1e-5)
+    message_D = model.message_MD[:2].sum(axis=0)
+    np.testing.assert_allclose(new_BD[:1], ranked(message_D[None] / np.sqrt(2)), rtol=1e-5)
     np.testing.assert_array_equal(new_BD[0], new_BD[1])
     more = histories(np.array([[1, 1, 1, 0]]), ["u0"])
-    assert not np.allclose(model.user_vectors(more), final_VD[0], atol=1e-3)
+    assert not np.allclose(model.user_vectors(more), ranked_UD[0], atol=1e-3)
     nothing = histories(np.zeros((1, 4)), ["new"])
-    assert model.user_vectors(nothing).tolist() == [[0.0, 0.0, 0.0]]
+    constant = [1.0] if loss == "softmax" else []
+    assert model.user_vectors(nothing).tolist() == [[0.0, 0.0, 0.0, *constant]]
 
 
 @pytest.mark.parametrize("edges", [np.arange(10), np.array([9, 0, 5])])
@@ -118,16 +127,21 @@ def test_the_softmax_loss_is_as_written_out(edges: np.ndarray):
     subject = task(loss="softmax", temperature=0.5)
     final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
     unit_VD = torch.nn.functional.normalize(final_VD, dim=1)
-    share_M = liked.sum(axis=0) / liked.sum()
+    likes_M = liked.sum(axis=0)
+    share_M = likes_M / liked.sum()
+
+    def logit(user: int, item: int) -> torch.Tensor:
+        return unit_VD[user] @ unit_VD[4 + item] / 0.5 + np.log(1 + likes_M[item])
+
     total = 0.0
     for edge in edges:
         user, own = user_E[edge], item_E[edge]
-        positive = unit_VD[user] @ unit_VD[4 + own] / 0.5
+        positive = logit(user, own)
         terms = [positive]
         for item in sorted(set(item_E[edges].tolist()) - {own}):
             if not liked[user, item]:
                 in_batch = 1 - (1 - share_M[item]) ** len(edges)
-                terms.append(unit_VD[user] @ unit_VD[4 + item] / 0.5 - np.log(in_batch))
+                terms.append(logit(user, item) - np.log(in_batch))
         total = total + torch.stack(terms).logsumexp(0) - positive
     torch.testing.assert_close(subject((edges, 0, None), Shard()), total / len(edges))
 

@@ -22,7 +22,7 @@ from training.distributed import fit_network
 from training.histories import Histories, codes_in
 from training.models.base import FitContext, Model
 from training.models.graph import LikeGraph, normalised_graph
-from training.models.link_prediction import LightGCNConfig, ranking_items
+from training.models.link_prediction import LightGCNConfig, ranking_items, ranking_users
 from training.models.media import (
     media_arrays,
     media_sum,
@@ -49,10 +49,10 @@ def learnt_tensors(
     """What scoring needs: the parts of a user's vector, so that it follows likes and follows.
 
     Returns:
-        `items` (M, D) vectors to rank by; `messages` (M, D) and `users_messages` (U, D) what a node
-        sends to its neighbours; `items_degree` (M,) how many like an item; `users_own` (U, D) a
-        user's share in the own vector; `people.offsets` and `people.indices` whom each follows or
-        is followed by, where follows count.
+        `items` vectors to rank by, see `ranking_items`; `messages` (M, D) and `users_messages`
+        (U, D) what a node sends to its neighbours; `items_degree` (M,) how many like an item;
+        `users_own` (U, D) a user's share in the own vector; `people.offsets` and `people.indices`
+        whom each follows or is followed by, where follows count.
     """
     num_users = liked_UM.shape[0]
     graph_VV = normalised_graph(liked_UM, follows, config.social_weight)
@@ -61,13 +61,14 @@ def learnt_tensors(
         sent_VD = total_VD
         layer_VD = graph_VV @ layer_VD
         total_VD = total_VD + layer_VD
+    likes_M = liked_UM.sum(axis=0)
     people_UU = graph_VV[:num_users, :num_users]
     social_U = config.social_weight * np.diff(people_UU.indptr)
-    degree_V = np.concatenate([social_U + liked_UM.sum(axis=1), liked_UM.sum(axis=0)])
+    degree_V = np.concatenate([social_U + liked_UM.sum(axis=1), likes_M])
     message_VD = sent_VD / (config.layers + 1) / np.sqrt(degree_V)[:, None]
     item_MD = torch.from_numpy(total_VD[num_users:] / (config.layers + 1))
     tensors = {
-        "items": ranking_items(item_MD, config.loss).numpy(),
+        "items": ranking_items(item_MD, likes_M, config).numpy(),
         "items_degree": degree_V[num_users:],
         "messages": message_VD[num_users:],
         "users_messages": message_VD[:num_users],
@@ -82,6 +83,8 @@ def learnt_tensors(
 
 class LightGCN(Model):
     """Scores are inner products of a user's and the items' propagated vectors.
+
+    After the softmax they are cosines, to which a share of an item's popularity is added.
 
     A user's vector is what liked items and people send (the same normalised sum as in the graph)
     and a part of the user's own. So a known user with the training history gets exactly the
@@ -172,14 +175,13 @@ class LightGCN(Model):
             item_ids: (N,) str.
             place_ND: what they are.
             degree_N: how many like each.
-            trust_N: by what to multiply the vectors that they are ranked by.
+            trust_N: by what to multiply the vectors that they are ranked by, popularity aside.
         """
         kept_M = codes_in(self.item_ids, item_ids) < 0
         everything = np.concatenate([self.item_ids[kept_M], item_ids])
         order = np.argsort(everything, kind="stable")
-        rank_ND = (
-            ranking_items(torch.from_numpy(place_ND), self.config.loss).numpy().T * trust_N
-        ).T
+        rank_ND = ranking_items(torch.from_numpy(place_ND), degree_N, self.config).numpy()
+        rank_ND[:, : self.config.width] *= np.reshape(trust_N, (-1, 1))
         message_ND = place_ND / np.sqrt(np.maximum(degree_N, 1))[:, None]
         tensors = {key: value for key, value in self._tensors().items() if key != "nodes"}
         for name, new in (
@@ -244,11 +246,15 @@ class LightGCN(Model):
         return {"start.node_VD": np.concatenate([user_UD, item_MD]), **media}
 
     def _score(self, histories: Histories) -> np.ndarray:
-        return self._user_vectors(histories) @ self.item_MD.T
+        return self._ranking_vectors(histories) @ self.item_MD.T
 
     def item_vectors(self) -> np.ndarray:
-        """(M, D): propagated item vectors, of length 1 under the softmax loss."""
+        """(M, D), or (M, D + 1) after the softmax, see `ranking_items`."""
         return self.item_MD
+
+    def likeness_vectors(self) -> np.ndarray:
+        """(M, D): propagated item vectors, without how popular the items are."""
+        return self.item_MD[:, : self.config.width]
 
     def knows(self, histories: Histories) -> np.ndarray:
         """(B,) bool: who liked something, or is tied to people whom the model knows."""
@@ -256,8 +262,15 @@ class LightGCN(Model):
         return super().knows(histories) | (np.diff(people_BU.indptr) > 0)
 
     def user_vectors(self, histories: Histories) -> np.ndarray:
-        """(B, D); zeros for someone new without a known liked item, or known people."""
-        return self._user_vectors(histories.positives(self.item_ids))
+        """(B, D), or (B, D + 1) after the softmax, see `ranking_users`.
+
+        The first D are zeros for someone new without a known liked item, or known people.
+        """
+        return self._ranking_vectors(histories.positives(self.item_ids))
+
+    def _ranking_vectors(self, histories: Histories) -> np.ndarray:
+        user_BD = torch.from_numpy(self._user_vectors(histories))
+        return ranking_users(user_BD, self.config).numpy()
 
     def _user_vectors(self, histories: Histories) -> np.ndarray:
         liked_BM = sparse.csr_array(
