@@ -36,8 +36,8 @@ def test_unknown_options_are_refused(name: str, planted: Snapshot, context: Cont
             "gnn",
             {"widht": 1},
             "gnn has no option 'widht'. Did you mean 'width'? Its options are: batch_size, block_likes, content, epochs, "
-            "layers, learning_rate, loss, negatives, patience, precision, social_weight, "
-            "temperature, uniformity, warm_start, weight_decay, width.",
+            "layers, learning_rate, loss, negatives, patience, popularity, precision, "
+            "social_weight, temperature, uniformity, warm_start, weight_decay, width.",
         ),
         (
             "transformer",

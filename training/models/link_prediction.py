@@ -49,6 +49,7 @@ class LightGCNConfig:
     layers: int = 2
     loss: Literal["softmax", "directau", "bpr"] = "softmax"
     temperature: float = 0.2
+    popularity: float = 1.0
     uniformity: float = 0.5
     negatives: int = 1
     social_weight: float = 0.0
@@ -69,7 +70,7 @@ class LightGCNConfig:
         for option in ("temperature", "learning_rate"):
             if getattr(self, option) <= 0:
                 raise ValueError(f"{option} must be above 0, but it is {getattr(self, option)}.")
-        for option in ("uniformity", "social_weight", "patience", "weight_decay"):
+        for option in ("popularity", "uniformity", "social_weight", "patience", "weight_decay"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{option} must be at least 0, but it is {getattr(self, option)}.")
 
@@ -255,12 +256,14 @@ def ranking_items(item_MD: Tensor, likes_M: np.ndarray, config: LightGCNConfig) 
         config: options.
 
     Returns:
-        (M, D), or after the softmax (M, D + 1): directions, and temperature * log(1 + likes).
+        (M, D), or after the softmax (M, D + 1): directions, and log(1 + likes) times temperature,
+        times the weight of popularity.
     """
     if config.loss != "softmax":
         return item_MD
-    popular_M1 = torch.from_numpy(np.log1p(likes_M)[:, None]).to(item_MD) * config.temperature
-    return torch.cat([F.normalize(item_MD, dim=1), popular_M1], 1)
+    popular_M1 = torch.from_numpy(np.log1p(likes_M)[:, None]).to(item_MD)
+    weight = config.popularity * config.temperature
+    return torch.cat([F.normalize(item_MD, dim=1), weight * popular_M1], 1)
 
 
 def build_task(
