@@ -44,13 +44,15 @@ class Likes:
     """Length of the lists that are judged."""
 
 
-def read_likes(folder: Path, *, tuning: bool) -> Likes:
+def read_likes(folder: Path, *, tuning: bool, popular: float = 1.0) -> Likes:
     """The likes of a published data set.
 
     Args:
         folder: `gowalla`, `lastfm`, `filmtrust` or `tiktok-multimodal` under the folder of data.
         tuning: Whether a tenth of each user's training likes is set aside to be judged, where the
             set has no validation part of its own; else everything is trained on.
+        popular: How much likelier than others the likes of the hundredth of the items that is liked
+            most are set aside.
     """
     none = np.empty((2, 0), np.int64)
     if folder.name == "tiktok-multimodal":
@@ -66,7 +68,12 @@ def read_likes(folder: Path, *, tuning: bool) -> Likes:
     train, test = _pairs(folder / "train.parquet"), _pairs(folder / "test.parquet")
     held_out = np.zeros(train.shape[1], bool)
     if tuning:
-        held_out = _last_tenth(train[0], np.random.default_rng(0).random(train.shape[1]))
+        likes_N = np.bincount(train[1])
+        is_popular_N = likes_N >= np.quantile(likes_N, 0.99)
+        weight = np.where(is_popular_N[train[1]], popular, 1.0)
+        # The highest keys are a draw by weight without replacement (Efraimidis & Spirakis 2006).
+        key = np.random.default_rng(0).random(train.shape[1]) ** (1 / weight)
+        held_out = _last_tenth(train[0], key)
     return Likes(train[:, ~held_out], train[:, held_out], test, none)
 
 

@@ -37,7 +37,7 @@ _INTERVAL = {"resamples": 1000, "confidence": 0.95, "seed": 0}
 def main() -> int:
     """Fits once a seed and prints each one's figures and their mean."""
     options = _parser().parse_args()
-    likes = read_likes(options.data, tuning=options.part == "valid")
+    likes = read_likes(options.data, tuning=options.part == "valid", popular=options.popular)
     if options.media:
         likes = with_media(likes, tuple(options.media))
     snapshot = snapshot_of(likes, judged=options.part)
@@ -137,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--media", nargs="+", help="those that are known of the items; default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--popular",
+        type=float,
+        default=1.0,
+        help="of gowalla: how much likelier the likes of the most liked items are held out",
+    )
     parser.add_argument("--part", choices=("valid", "test"), default="valid")
     return parser
 
