@@ -101,3 +101,19 @@ def test_without_weight_follows_place_nobody(
         offsets=np.zeros(2, int),
     )
     assert not model.with_ties(ties).knows(nobody).any()
+
+
+def test_a_new_item_counts_as_popular_as_items_are(
+    make_snapshot: Callable[..., Snapshot], context: Callable[..., FitContext]
+):
+    """Whoever likes it first tells whom it is for, and nothing of how many will."""
+    snapshot = two_tastes(make_snapshot)
+    model = LightGCN.fit(snapshot, OF_TASTES["gnn"], context())
+    items = np.array([*snapshot.catalogue, "zz new"])
+    ties = Ties(snapshot.user_ids, items, np.array([[0], [16]]), snapshot.follows)
+    popular_M = model.item_vectors()[:, -1]
+    np.testing.assert_allclose(
+        popular_M, model.config.temperature * np.log1p(model.degree_M), rtol=1e-6
+    )
+    found_N = model.with_ties(ties).item_vectors()[:, -1]
+    np.testing.assert_allclose(found_N, [*popular_M, popular_M.mean()], rtol=1e-6)

@@ -180,7 +180,10 @@ class LightGCN(Model):
         kept_M = codes_in(self.item_ids, item_ids) < 0
         everything = np.concatenate([self.item_ids[kept_M], item_ids])
         order = np.argsort(everything, kind="stable")
-        rank_ND = ranking_items(torch.from_numpy(place_ND), degree_N, self.config).numpy()
+        # They had no time to be liked by many: few likes tell nothing of how popular they are.
+        typical = np.expm1(np.log1p(self.degree_M[self.degree_M > 0]).mean())
+        likes_N = np.maximum(degree_N, typical)
+        rank_ND = ranking_items(torch.from_numpy(place_ND), likes_N, self.config).numpy()
         rank_ND[:, : self.config.width] *= np.reshape(trust_N, (-1, 1))
         message_ND = place_ND / np.sqrt(np.maximum(degree_N, 1))[:, None]
         tensors = {key: value for key, value in self._tensors().items() if key != "nodes"}
