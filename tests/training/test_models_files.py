@@ -113,9 +113,9 @@ def test_other_architectures_formats_options_and_vocabularies_are_refused(saved:
     assert refused(saved) == (
         "The vocabulary item_ids in the model folder F is not the one that model.json describes."
     )
-    edit(saved, format=2)
+    edit(saved, format=1)
     assert refused(saved) == (
-        "The model folder F has format 2; this version reads format 1. Train the model again."
+        "The model folder F has format 1; this version reads format 2. Train the model again."
     )
 
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 WEIGHTS, DESCRIPTION, MANIFEST = "model.safetensors", "model.json", "manifest.json"
-FORMAT = 1
+FORMAT = 2
 _HASHED = (DESCRIPTION, WEIGHTS)
 _VOCABULARY = re.compile(r"vocabulary\.(\w+)\.(bytes|offsets)")
 
