@@ -185,9 +185,10 @@ def listening_addresses() -> set[tuple[str, str]]:
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            command = process.cmdline()
+            # Of one that ends the command line is gone before the name.
+            words = [process.name(), *process.cmdline()]
             if any(
-                part.startswith("ray::") or part.endswith("default_worker.py") for part in command
+                word.startswith("ray::") or word.endswith("default_worker.py") for word in words
             ):
                 continue
             found |= {

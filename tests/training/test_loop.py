@@ -361,6 +361,17 @@ def gloo(folder: Path, count: int, sharding: str) -> list[dict[str, Tensor]]:
     return [load_file(folder / f"{count}-{index}") for index in range(count)]
 
 
+def _without_keys_bias(name: str, weight: Tensor) -> Tensor:
+    """A weight but for the bias of keys, which moves all logits of a query alike.
+
+    So its gradient is what rounding leaves, and Adam makes steps of it.
+    """
+    if not name.endswith("query_key_value.bias"):
+        return weight
+    query, _, value = weight.chunk(3)
+    return torch.cat([query, value])
+
+
 @pytest.mark.slow
 def test_processes_learn_what_one_learns_however_weights_are_held(tmp_path: Path):
     """Two with all weights, two with a part each, and two that go on from what one began."""
@@ -373,6 +384,7 @@ def test_processes_learn_what_one_learns_however_weights_are_held(tmp_path: Path
     resumed = gloo(tmp_path, 2, "fsdp")
     for first, second in (whole, parts, resumed):
         for name in alone.keys() - second.keys() | {"score"}:
-            torch.testing.assert_close(first[name], alone[name], rtol=1e-3, atol=1e-4)
+            mine, theirs = (_without_keys_bias(name, found[name]) for found in (first, alone))
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
         for name, value in second.items():
             assert torch.equal(first[name], value)
