@@ -42,7 +42,7 @@ def no_progress(_line: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """Where and when X items are shown, and by whom; each part may be unknown."""
+    """Where, when and to whom X items are shown; each part may be unknown."""
 
     times: np.ndarray
     """(X,) int64 microseconds since 1970, -1 unknown."""

@@ -69,7 +69,7 @@ def learnt_tensors(
     item_MD = torch.from_numpy(total_VD[num_users:] / (config.layers + 1))
     tensors = {
         "items": ranking_items(item_MD, likes_M, config).numpy(),
-        "items_degree": degree_V[num_users:],
+        "items_degree": likes_M,
         "messages": message_VD[num_users:],
         "users_messages": message_VD[:num_users],
         "users_own": node_VD[:num_users] / (config.layers + 1),
