@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,10 +128,12 @@ def run_worker(
                 file.write(line + "\n")
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        # Every worker starts from the same weights.
         torch.manual_seed(spec["seed"])
         build = getattr(importlib.import_module(module), function)
-        trainable, options = build(spec["config"], data, spec["seed"])
+        # Of weights in parts the first worker's count: one whole network a machine is enough.
+        in_parts = shard.index > 0 and spec["config"].get("sharding") == "fsdp"
+        with torch.device("meta") if in_parts else nullcontext():
+            trainable, options = build(spec["config"], data, spec["seed"])
         try:
             trained = train(
                 trainable,

@@ -54,7 +54,8 @@ class LoopOptions:
     """float32, or bfloat16 for autocast."""
     sharding: str = "ddp"
     """ddp: each worker holds all weights. fsdp: each holds a part of them and of what AdamW knows
-    (FSDP2, Zhao et al. 2023), and gathers a block's weights while it works on it."""
+    (FSDP2, Zhao et al. 2023), and gathers a block's weights while it works on it; then workers but
+    the first may bring a network on the meta device."""
 
     @classmethod
     def of(cls, config: Any, seed: int) -> Self:
@@ -158,7 +159,8 @@ def train(
     one, whatever the number of workers that wrote the checkpoint.
 
     Args:
-        trainable: the network; moved to the device, or only this worker's part of it.
+        trainable: the network; moved to the device, or only this worker's part of it. All workers
+            begin with the weights of worker 0.
         options: how to train.
         checkpoint: file written after every epoch by worker 0 and read by all on a restart.
         shard: which worker this is.
@@ -334,17 +336,26 @@ def _placed(trainable: Trainable, options: LoopOptions, shard: Shard, device: st
     if shard.count == 1:
         return trainable.to(device)
     if options.sharding == "fsdp":
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        # Each call moves its module and keeps a part: all of them at once may not fit a GPU.
-        mesh = init_device_mesh(torch.device(device).type, (shard.count,))
-        for part in trainable.parts():
-            fully_shard(part, mesh=mesh)
-        fully_shard(trainable, mesh=mesh)
-        return trainable
+        return _sharded(trainable, shard, device)
     devices = [torch.device(device)] if device.startswith("cuda") else None
     return nn.parallel.DistributedDataParallel(trainable.to(device), device_ids=devices)
+
+
+def _sharded(trainable: Trainable, shard: Shard, device: str) -> nn.Module:
+    """The network in parts, filled from worker 0's weights: whole it may not fit a GPU."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    whole = trainable.state_dict() if shard.index == 0 else {}
+    trainable.to("meta")
+    mesh = init_device_mesh(torch.device(device).type, (shard.count,))
+    for part in [*trainable.parts(), trainable]:
+        fully_shard(part, mesh=mesh)
+    trainable.to_empty(device=device)
+    from_first = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(trainable, whole, options=from_first)
+    return trainable
 
 
 def _precision(options: LoopOptions, device: str) -> Any:
@@ -378,15 +389,16 @@ def _save(path: Path, state: State, **groups: Mapping[str, Tensor]) -> None:
 def _load_weights(
     path: Path, trainable: Trainable, shard: Shard
 ) -> tuple[State, dict[str, Tensor]]:
-    """Set the weights, before they are sharded; returns the position and the best weights."""
-    found: dict[str, dict[str, Tensor]] = {"weights": {}} | ({} if shard.index else {"best": {}})
+    """Set worker 0's weights, which the others get from it; returns the position and the best."""
+    found: dict[str, dict[str, Tensor]] = {} if shard.index else {"weights": {}, "best": {}}
     with safe_open(path, framework="pt", device="cpu") as file:
         state = State(**json.loads(file.metadata()["state"]))
         for key in file.keys():  # noqa: SIM118 (the file is no dict)
             kind, name = key.split(".", 1)
             if kind in found:
                 found[kind][name] = file.get_tensor(key)
-    trainable.load_state_dict(found["weights"])
+    if found:
+        trainable.load_state_dict(found["weights"])
     return state, found.get("best", {})
 
 

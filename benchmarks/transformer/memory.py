@@ -1,8 +1,9 @@
 """What a size of the transformer needs on each GPU under FSDP2, worked out and checked.
 
 Worked out: weights, gradients and AdamW's two moments in float32, a part on each worker; what is
-gathered; activations with every block computed twice; logits and their gradient. Checked: a smaller
-size in two processes here, where the parts of a process are counted in its tensors.
+gathered; activations with every block computed twice; logits and their gradient. Checked: the same
+size with fewer items in two processes here, of which the second builds it on the meta device; what
+each holds is counted in its tensors.
 
     python -m benchmarks.transformer.memory --items 1000000
 """
@@ -27,7 +28,8 @@ _STATES = 4
 """Weights, gradients and two moments."""
 
 CHECK = """
-import os, sys
+import resource, sys
+from contextlib import nullcontext
 import torch, torch.distributed as dist
 from training.loop import AdamW, LoopOptions, Shard, Trainable, _placed
 from training.models.transformer_network import Network, Sizes, TransformerConfig
@@ -41,28 +43,31 @@ class Bare(Trainable):
     def forward(self, batch, shard): return None
     def validate(self, shard): return 0.0, 0
     def parts(self): return [*self.network.history.blocks, *self.network.items.blocks]
-bare = Bare()
+with torch.device("meta") if index else nullcontext():
+    bare = Bare()
 options = LoopOptions(0, 1, 0, 0.1, 0.0, sharding="fsdp")
 _placed(bare, options, Shard(index, 2), "cpu")
 optimizer = AdamW(bare, options)
 tensors = [*bare.parameters(), *optimizer.state["mean"], *optimizer.state["square"]]
-print(sum(tensor.to_local().numel() for tensor in tensors) * 4)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(sum(tensor.to_local().numel() for tensor in tensors) * 4, peak)
 """
 
 
 def main() -> int:
-    """Prints the table of `full`, and of `small` what two processes really hold."""
+    """Prints the table of `full`, and what two processes really hold of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--few", type=int, default=100_000, help="items of the check")
     options = parser.parse_args()
-    sizes = yaml.safe_load(CONFIG.read_text())["sizes"]
-    for line in table(TransformerConfig(**sizes["full"]), options.items, options.workers):
+    full = yaml.safe_load(CONFIG.read_text())["sizes"]["full"]
+    for line in table(TransformerConfig(**full), options.items, options.workers):
         print(line)
-    small, few = sizes["small"], 5000
-    expected = parameters(TransformerConfig(**small), few) * 4 * (_STATES - 1) / 2
-    held = _held(small, few)
-    print(f"small, {few:,} items, 2 workers: {held:,} bytes held, {expected:,.0f} worked out")
+    expected = parameters(TransformerConfig(**full), options.few) * 4 * (_STATES - 1) / 2
+    print(f"{options.few:,} items, 2 workers: {expected / GIB:.3f} GiB of weights and moments each")
+    for index, (held, peak) in enumerate(_held(full, options.few)):
+        print(f"worker {index}: {held / GIB:.3f} GiB, peak memory {peak / GIB:.2f} GiB")
     return 0
 
 
@@ -108,8 +113,8 @@ def _sizes(items: int) -> Sizes:
     )  # fmt: skip
 
 
-def _held(config: dict[str, object], items: int) -> int:
-    """Bytes of weights and moments that the first of two processes holds."""
+def _held(config: dict[str, object], items: int) -> list[tuple[int, int]]:
+    """Bytes of weights and moments that each of two processes holds, and its peak memory."""
     arguments = [repr(config), repr(vars(_sizes(items)))]
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
@@ -121,8 +126,8 @@ def _held(config: dict[str, object], items: int) -> int:
             )
             for index in range(2)
         ]
-        printed = [run.communicate()[0] for run in runs]
-    return int(printed[0].split()[-1])
+        printed = [run.communicate()[0].split() for run in runs]
+    return [(int(held), int(peak)) for *_, held, peak in printed]
 
 
 if __name__ == "__main__":

@@ -314,11 +314,13 @@ def test_batches_are_a_function_of_seed_and_epoch(name: str):
 
 GLOO = """
 import shutil, sys
+from contextlib import nullcontext
 from pathlib import Path
-import torch, torch.distributed as dist
+import numpy as np, torch, torch.distributed as dist
 from reaction_world import reaction_snapshot, task_data
 from safetensors.torch import save_file
 from training.loop import LoopOptions, Shard, train
+from training.models.link_prediction import LightGCNConfig, LinkTask
 from training.models.next_item import NextItemTask
 from training.models.transformer_network import TransformerConfig
 index, count, folder, config, sharding = *map(int, sys.argv[1:3]), Path(sys.argv[3]), *sys.argv[4:]
@@ -326,12 +328,14 @@ torch.set_num_threads(1)
 if count > 1:
     store = f"file://{folder}/store-{sharding}"
     dist.init_process_group("gloo", init_method=store, rank=index, world_size=count)
-# DistributedDataParallel must make the workers start alike; FSDP takes what each has.
-torch.manual_seed(index if sharding == "ddp" else 0)
-task = NextItemTask(TransformerConfig(**eval(config)), task_data(reaction_snapshot()), 3)
+torch.manual_seed(index)  # the workers must be made to start alike
+with torch.device("meta") if index and sharding == "fsdp" else nullcontext():
+    if config == "likes":
+        likes = dict(np.load(folder / "likes.npz"))
+        task = LinkTask(LightGCNConfig(width=8, batch_size=25), likes, 3)
+    else:
+        task = NextItemTask(TransformerConfig(**eval(config)), task_data(reaction_snapshot()), 3)
 options = LoopOptions(3, 2, 0, 0.01, 0.0, sharding=sharding)
-if sharding == "fsdp":
-    task.to = None  # parts are moved, never all of it
 checkpoint = folder / f"checkpoint-{sharding}"
 def keep(report):
     if report.epoch == 1:
@@ -345,14 +349,16 @@ save_file(trained.weights | last | scores, folder / f"{count}-{index}")
 """  # fmt: skip
 
 
-def gloo(folder: Path, count: int, sharding: str) -> list[dict[str, Tensor]]:
+def gloo(
+    folder: Path, count: int, sharding: str = "ddp", config: str = repr(SMALL)
+) -> list[dict[str, Tensor]]:
     """What each of some processes learns together."""
     tests = Path(__file__).parents[1]
     environment = os.environ | {
         "GLOO_SOCKET_IFNAME": "lo",
         "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
     }
-    arguments = [str(count), str(folder), repr(SMALL), sharding]
+    arguments = [str(count), str(folder), config, sharding]
     runs = [
         subprocess.Popen([sys.executable, "-c", GLOO, str(index), *arguments], env=environment)
         for index in range(count)
@@ -388,3 +394,22 @@ def test_processes_learn_what_one_learns_however_weights_are_held(tmp_path: Path
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
         for name, value in second.items():
             assert torch.equal(first[name], value)
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_columns_of_a_graph_learn_what_one_learns(tmp_path: Path):
+    arrays = likes() | {
+        "valid.users": np.arange(12),
+        "valid.seen": np.empty(0, np.int32),
+        "valid.seen.offsets": np.zeros(13, np.int64),
+        "valid.relevant": np.arange(12, dtype=np.int32),
+        "valid.relevant.offsets": np.arange(13),
+    }
+    np.savez(tmp_path / "likes.npz", **arrays)
+    (alone,) = gloo(tmp_path, 1, config="likes")
+    (tmp_path / "checkpoint-ddp").unlink()
+    first, second = gloo(tmp_path, 2, config="likes")
+    for name in alone:
+        torch.testing.assert_close(first[name], alone[name], rtol=1e-3, atol=1e-4)
+    for name in second:
+        assert torch.equal(first[name], second[name])

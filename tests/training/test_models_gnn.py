@@ -47,7 +47,7 @@ def test_propagation_is_that_of_pytorch_geometric():
     edges = np.concatenate([np.stack([user, item + 4]), np.stack([item + 4, user])], axis=1)
     expected_VD = reference.get_embedding(torch.from_numpy(edges))
     graph_VV = torch_csr(normalised_graph(LIKED_UM, NO_FOLLOWS, 0.0))
-    final_VD, _ = propagate(graph_VV, reference.embedding.weight, layers=2)
+    final_VD = propagate(graph_VV, reference.embedding.weight, layers=2)
     torch.testing.assert_close(final_VD, expected_VD)
 
 
@@ -55,7 +55,7 @@ def test_gradients_through_the_sparse_graph_are_those_of_dense_algebra():
     graph_VV = normalised_graph(LIKED_UM, FOLLOWS, 0.5)
     node_VD = torch.randn(9, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
     other_VD = node_VD.detach().clone().requires_grad_()
-    (propagate(torch_csr(graph_VV), node_VD, 3)[0] ** 3).sum().backward()
+    (propagate(torch_csr(graph_VV), node_VD, 3) ** 3).sum().backward()
     dense_VV, layer_VD, total_VD = torch.from_numpy(graph_VV.toarray()), other_VD, other_VD
     for _ in range(3):
         layer_VD = dense_VV @ layer_VD
@@ -91,7 +91,7 @@ def test_user_vectors_follow_the_history(social_weight: float, loss: str):
     config = LightGCNConfig(width=3, layers=3, loss=loss, social_weight=social_weight)
     node_VD = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     graph_VV = torch_csr(normalised_graph(liked_UM, FOLLOWS, social_weight))
-    final_VD = propagate(graph_VV, torch.from_numpy(node_VD), 3)[0].numpy()
+    final_VD = propagate(graph_VV, torch.from_numpy(node_VD), 3).numpy()
     model = LightGCN(
         config,
         np.array([f"i{code}" for code in range(4)]),
@@ -125,7 +125,7 @@ def test_the_softmax_loss_is_as_written_out(edges: np.ndarray):
     user_E, item_E = LIKED_UM.tocoo().coords
     liked = LIKED_UM.toarray() > 0
     subject = task(loss="softmax", temperature=0.5)
-    final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
+    final_VD = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
     unit_VD = torch.nn.functional.normalize(final_VD, dim=1)
     likes_M = liked.sum(axis=0)
     share_M = likes_M / liked.sum()
@@ -150,7 +150,7 @@ def test_the_softmax_loss_is_as_written_out(edges: np.ndarray):
 def test_the_directau_loss_is_as_written_out(shards: int):
     user_E, item_E = LIKED_UM.tocoo().coords
     subject = task(loss="directau", uniformity=0.5)
-    final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
+    final_VD = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
     unit_VD = torch.nn.functional.normalize(final_VD, dim=1)
     edges = np.array([0, 3, 9])
     user_PD, item_PD = unit_VD[user_E[edges]], unit_VD[4 + item_E[edges]]
@@ -165,7 +165,7 @@ def test_the_directau_loss_is_as_written_out(shards: int):
 def test_the_bpr_loss_is_as_written_out():
     user_E, item_E = LIKED_UM.tocoo().coords
     subject = task(loss="bpr", negatives=2)
-    final_VD, _ = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
+    final_VD = propagate(subject.graph_VV, subject.node_VD, subject.config.layers)
     edges, seed = np.array([0, 3, 9]), 11
     negative_Pn = sample_negatives(LIKED_UM, user_E[edges], 2, np.random.default_rng(seed))
     total = 0.0

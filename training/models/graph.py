@@ -13,11 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from scipy import sparse
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from training.histories import codes_in
-from training.loop import Trainable
+from training.loop import Shard, Trainable
 from training.models.base import train_items
 from training.models.validation import validation_users
 from training.snapshot import Snapshot
@@ -137,27 +139,39 @@ class SymmetricProduct(torch.autograd.Function):
 
 
 def propagate(
-    graph_VV: Tensor, node_VD: Tensor, layers: int, scale_V1: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    graph_VV: Tensor,
+    node_VD: Tensor,
+    layers: int,
+    *,
+    scale_V1: Tensor | None = None,
+    shard: Shard | None = None,
+) -> Tensor:
     """LightGCN's layers.
+
+    Columns do not meet on the way. So every worker works out some of them, and workers exchange the
+    result alone, but for a width that they cannot share evenly.
 
     Args:
         graph_VV: sparse, symmetric.
         node_VD: layer 0.
         layers: K.
         scale_V1: what a node's messages are multiplied by; None is 1.
+        shard: which worker this is; None works out all of it.
 
     Returns:
-        The mean of layers 0..K (V, D), and the sum of layers 0..K-1 divided by K + 1 (V, D),
-        which is what a node sends to its neighbours' means.
+        The mean of layers 0..K (V, D).
     """
+    shard = shard or Shard()
+    together = shard.count > 1 and dist.is_initialized() and node_VD.shape[1] % shard.count == 0
+    if together:
+        node_VD = node_VD.chunk(shard.count, 1)[shard.index].contiguous()
     total_VD, layer_VD = node_VD, node_VD
     for _ in range(layers):
-        sent_VD = total_VD
-        sent = layer_VD if scale_V1 is None else layer_VD * scale_V1
-        layer_VD = SymmetricProduct.apply(graph_VV, sent)
+        sent_VD = layer_VD if scale_V1 is None else layer_VD * scale_V1
+        layer_VD = SymmetricProduct.apply(graph_VV, sent_VD)
         total_VD = total_VD + layer_VD
-    return total_VD / (layers + 1), sent_VD / (layers + 1)
+    mean_VD = total_VD / (layers + 1)
+    return torch.cat(all_gather(mean_VD), 1) if together else mean_VD
 
 
 def normalised_graph(

@@ -119,7 +119,7 @@ class LinkTask(GraphTask):
         """Mean loss of the pairs."""
         likes, seed, user_b = batch
         user_P, item_P = self.pairs(likes)
-        user_UD, item_MD = self.vectors(user_b)
+        user_UD, item_MD = self.vectors(user_b, shard)
         row_P = user_P if user_b is None else np.searchsorted(user_b, user_P)
         mine = slice(shard.index, None, shard.count)
         if self.config.loss == "directau":
@@ -135,11 +135,13 @@ class LinkTask(GraphTask):
             total = self._bpr(user_SD, item_MD, item_P[mine], negative_Pn[mine])
         return total / len(likes)
 
-    def vectors(self, user_b: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+    def vectors(
+        self, user_b: np.ndarray | None = None, shard: Shard | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Smoothed vectors of all users (U, D), or of a block (b, D), and of the items (M, D)."""
         node_VD = self.nodes()
         if user_b is None:
-            final_VD, _ = propagate(self.graph_VV, node_VD, self.config.layers)
+            final_VD = propagate(self.graph_VV, node_VD, self.config.layers, shard=shard)
             return final_VD[: self.num_users], final_VD[self.num_users :]
         if self.block is None or self.block[0] is not user_b:
             part_VV = torch_csr(graph_of_users(self.whole_VV, user_b, self.num_users))
@@ -148,7 +150,9 @@ class LinkTask(GraphTask):
         scale_V1 = node_VD.new_ones(len(user_b) + self.num_items, 1)
         scale_V1[: len(user_b)] = self.num_users / len(user_b)
         part_VD = torch.cat([node_VD[tensor(user_b, node_VD.device)], node_VD[self.num_users :]])
-        final_VD, _ = propagate(self.block[1], part_VD, self.config.layers, scale_V1)
+        final_VD = propagate(
+            self.block[1], part_VD, self.config.layers, scale_V1=scale_V1, shard=shard
+        )
         return final_VD[: len(user_b)], final_VD[len(user_b) :]
 
     def _softmax(
@@ -218,7 +222,7 @@ class LinkTask(GraphTask):
 
     def validate(self, shard: Shard) -> tuple[float, int]:
         """NDCG@10 of the validation users that have a node."""
-        user_UD, item_MD = self.vectors()
+        user_UD, item_MD = self.vectors(shard=shard)
         user_UD = ranking_users(user_UD, self.config)
         item_MD = ranking_items(item_MD, self.likes_M, self.config)
         user_B = self.data["valid.users"]

@@ -1,9 +1,10 @@
 """Seconds of an epoch for two Ray workers of one thread against one worker of two threads.
 
 Both do the same work on the same cores, in turns; the efficiency of two workers is the second over
-the first. Beside it, the share of padding among the tokens of a batch.
+the first. The transformer learns MovieLens-1M, the graph model Gowalla.
 
-    python -m benchmarks.transformer.scaling --data ../shared/data/ml-1m --rounds 3
+    python -m benchmarks.scaling --model transformer --data ../shared/data/ml-1m --set max_length=200
+    python -m benchmarks.scaling --model gnn --data ../shared/data/gowalla
 """
 
 from __future__ import annotations
@@ -14,38 +15,29 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import yaml
-
+from benchmarks.gnn.interactions import read_likes, snapshot_of
+from benchmarks.gnn.quality import size_of
 from benchmarks.transformer.movielens import read_sequences
-from benchmarks.transformer.quality import CONFIG, option
-from training.models.base import FitContext, train_items
-from training.models.next_item_arrays import training_arrays
-from training.models.sequences import length_buckets
-from training.models.transformer import Transformer
+from benchmarks.transformer.quality import option
+from training.models import MODELS, FitContext
 from training.snapshot import Snapshot
 
 
 def main() -> int:
     """Prints each round, the medians and their ratio."""
     options = _parser().parse_args()
-    snapshot = read_sequences(options.data)
-    config = yaml.safe_load(CONFIG.read_text())["sizes"]["small"] | {
-        "max_length": 200,
-        "patience": 0,
-        "epochs": 2,
-        **dict(options.set),
-    }
-    print(f"padding: {_padding(snapshot, config):.1%} of the tokens of batches")
+    snapshot = _READERS[options.model](options.data)
+    config = size_of(options.model, "small") | {"patience": 0, "epochs": 1} | dict(options.set)
+    print(f"{options.model} {config}", flush=True)
     shapes = ((2, 1), (1, 2))
     seconds: dict[tuple[int, int], list[float]] = {shape: [] for shape in shapes}
     for number in range(options.rounds):
         for workers, threads in shapes:
             with tempfile.TemporaryDirectory() as folder:
                 context = FitContext(
-                    0, Path(folder), "ml-1m", num_workers=workers, cpus_per_worker=threads
+                    0, Path(folder), "scaling", num_workers=workers, cpus_per_worker=threads
                 )
-                facts = Transformer.fit(snapshot, config, context).fit_facts
+                facts = MODELS[options.model].fit(snapshot, config, context).fit_facts
             seconds[workers, threads].append(facts["training_seconds"] / facts["epochs"])
             print(
                 f"round {number + 1}: {workers} x {threads} threads, "
@@ -57,17 +49,17 @@ def main() -> int:
     return 0
 
 
-def _padding(snapshot: Snapshot, config: dict[str, int]) -> float:
-    item_ids, _ = train_items(snapshot, snapshot.positives(None, snapshot.valid_start))
-    length = training_arrays(snapshot, item_ids, config["max_length"])["window.length"]
-    batches = length_buckets(length, config["batch_tokens"], 64, np.random.default_rng(0))
-    padded = sum(len(windows) * int(length[windows].max()) for windows in batches)
-    return 1 - length.sum() / padded
+def _likes(folder: Path) -> Snapshot:
+    return snapshot_of(read_likes(folder, tuning=True), judged="valid")
+
+
+_READERS = {"transformer": read_sequences, "gnn": _likes}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of ml-1m")
+    parser.add_argument("--model", choices=sorted(_READERS), required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of ml-1m or gowalla")
     parser.add_argument("--set", nargs="+", type=option, default=[], metavar="OPTION=VALUE")
     parser.add_argument("--rounds", type=int, default=3)
     return parser
