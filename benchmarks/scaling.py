@@ -1,9 +1,10 @@
-"""Seconds of an epoch for two Ray workers of one thread against one worker of two threads.
+r"""Seconds of an epoch for two Ray workers of one thread against one worker of two threads.
 
 Both do the same work on the same cores, in turns; the efficiency of two workers is the second over
 the first. The transformer learns MovieLens-1M, the graph model Gowalla.
 
-    python -m benchmarks.scaling --model transformer --data ../shared/data/ml-1m --set max_length=200
+    python -m benchmarks.scaling --model transformer --data ../shared/data/ml-1m \
+        --set max_length=200
     python -m benchmarks.scaling --model gnn --data ../shared/data/gowalla
 """
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from training import metrics
 from training.bootstrap import bootstrap_mean
-from training.histories import Histories
+from training.histories import Histories, distinct
 from training.models.base import Model
 from training.snapshot import Snapshot
 from training.topk import ItemLists, check_scores, top_k
@@ -103,7 +103,9 @@ class TestSet:
         key_E = snapshot.users.astype(np.int64) << 32 | snapshot.items
         before_E = snapshot.timestamps < snapshot.test_start
         tested_E = snapshot.positives(snapshot.test_start, snapshot.end)
-        relevant_P = np.setdiff1d(key_E[tested_E], key_E[before_E])
+        relevant_P = np.setdiff1d(
+            distinct(key_E[tested_E]), distinct(key_E[before_E]), assume_unique=True
+        )
         if not len(relevant_P):
             msg = (
                 f"none of the {tested_E.sum()} positives from test_start={snapshot.test_start} to "
@@ -113,7 +115,7 @@ class TestSet:
             )
             raise EmptyTestSetError(msg)
         user_P, item_P = relevant_P >> 32, relevant_P & 0xFFFFFFFF
-        users = np.unique(user_P)
+        users = distinct(user_P)
         histories = snapshot.histories(users, before=snapshot.test_start)
         liked_E = snapshot.positives(None, snapshot.test_start)
         liked_U = np.bincount(snapshot.users[liked_E], minlength=len(snapshot.user_ids))[users]

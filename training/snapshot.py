@@ -8,6 +8,7 @@ Shape legend: U users, N catalogue items, E events, F follows, B histories.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.content import ItemContent
-from training.histories import EVENT_TYPES, POSITIVE_FROM, Histories, Marks
+from training.histories import EVENT_TYPES, POSITIVE_FROM, Histories, Marks, distinct
 
 UNKNOWN_TIME = np.iinfo(np.int64).min
 """`Snapshot.created_at` of an item whose creation time is not known."""
@@ -179,6 +180,16 @@ class Snapshot:
         mask_E = (self.labels > 0.5) & (self.timestamps < stop)
         return mask_E if start is None else mask_E & (self.timestamps >= start)
 
+    @cached_property
+    def _moments(self) -> np.ndarray:
+        return distinct(self.timestamps)
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """(E,) int64: one rising number of user and time, by which both are found at once."""
+        rank_E = np.searchsorted(self._moments, self.timestamps)
+        return self.users * np.int64(len(self._moments) + 1) + rank_E
+
     def histories(self, users: np.ndarray, before: int | np.ndarray) -> Histories:
         """The events of some users strictly before a moment.
 
@@ -188,11 +199,8 @@ class Snapshot:
         """
         users = np.asarray(users, dtype=np.int64)
         first = np.searchsorted(self.users, users, side="left")
-        # Events are ordered by user and time: one rising number of both finds the end of each.
-        moments = np.unique(np.append(self.timestamps, before))
-        key_E = self.users * np.int64(len(moments)) + np.searchsorted(moments, self.timestamps)
-        counts = np.searchsorted(key_E, users * len(moments) + np.searchsorted(moments, before))
-        counts -= first
+        rank = np.searchsorted(self._moments, before)
+        counts = np.searchsorted(self._keys, users * (len(self._moments) + 1) + rank) - first
         offsets = np.concatenate([[0], np.cumsum(counts)])
         index = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], counts)
         return Histories(

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from training.histories import distinct
+
 _BUFFER_BYTES = 10 << 20
 """Size aimed at for the scores of a thread's batch: they should stay in the last-level cache."""
 
@@ -62,7 +64,7 @@ class ItemLists:
     @classmethod
     def from_pairs(cls, row_T: np.ndarray, item_T: np.ndarray, users: int) -> ItemLists:
         """The CSR of (user row, item code) pairs: each pair once, items ascending in a row."""
-        key_T = np.unique(row_T.astype(np.int64) << 32 | item_T.astype(np.int64))
+        key_T = distinct(row_T.astype(np.int64) << 32 | item_T.astype(np.int64))
         offsets = np.searchsorted(key_T, np.arange(users + 1, dtype=np.int64) << 32)
         return cls(offsets.astype(np.int64), (key_T & _LOW_32).astype(np.int32))
 

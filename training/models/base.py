@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 import numpy as np
 
 from training.content import ItemContent
-from training.histories import Histories, codes_in
+from training.histories import Histories, codes_in, codes_that_occur
 from training.models import files
 from training.snapshot import Snapshot
 from training.ties import Ties
@@ -280,8 +280,8 @@ def train_items(snapshot: Snapshot, mask_E: np.ndarray) -> tuple[np.ndarray, np.
     Returns:
         item_ids (M,) str sorted, and the codes (mask_E.sum(),) int32 into it.
     """
-    code_M, code_T = np.unique(snapshot.items[mask_E], return_inverse=True)
-    return snapshot.catalogue[code_M], code_T.astype(np.int32)
+    code_M, code_T = codes_that_occur(snapshot.items[mask_E], len(snapshot.catalogue))
+    return snapshot.catalogue[code_M], code_T
 
 
 def parse_config(model_name: str, config_class: type[Any], options: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from training.histories import codes_in
+from training.histories import codes_in, codes_that_occur
 from training.loop import Shard, Trainable
 from training.models.base import train_items
 from training.models.validation import validation_users
@@ -70,7 +70,7 @@ def train_likes(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray, sparse.csr_
     """
     mask_E = snapshot.positives(None, snapshot.valid_start)
     item_ids, item_T = train_items(snapshot, mask_E)
-    code_U, user_T = np.unique(snapshot.users[mask_E], return_inverse=True)
+    code_U, user_T = codes_that_occur(snapshot.users[mask_E], len(snapshot.user_ids))
     liked_UM = sparse.csr_array(
         (np.ones(len(item_T), np.float32), (user_T, item_T)), shape=(len(code_U), len(item_ids))
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.histories import codes_in
+from training.histories import codes_in, distinct
 from training.loop import Shard, ndcg_sum
 from training.models.sequences import sequences_of
 from training.snapshot import Snapshot
@@ -38,10 +38,10 @@ def validation_users(
     own_N = codes_in(snapshot.catalogue, item_ids)
     item_E = own_N[snapshot.items] if len(own_N) else np.empty(0, np.int32)
     key_E = snapshot.users.astype(np.int64) * max(1, len(item_ids)) + item_E
-    seen = np.unique(key_E[(item_E >= 0) & (snapshot.timestamps < snapshot.valid_start)])
+    seen = distinct(key_E[(item_E >= 0) & (snapshot.timestamps < snapshot.valid_start)])
     liked = snapshot.positives(snapshot.valid_start, snapshot.test_start) & (item_E >= 0)
-    relevant = np.setdiff1d(key_E[liked], seen)
-    users = np.unique(relevant // max(1, len(item_ids)))
+    relevant = np.setdiff1d(distinct(key_E[liked]), seen, assume_unique=True)
+    users = distinct(relevant // max(1, len(item_ids)))
     if len(users) > _VALIDATION_USERS:
         users = np.sort(np.random.default_rng(seed).permutation(users)[:_VALIDATION_USERS])
     arrays = {}
