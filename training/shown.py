@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from training.histories import EVENT_TYPES, Marks, distinct
+from training.histories import EVENT_TYPES, Marks
 from training.snapshot import Snapshot
 
 _ENGAGED = ("view", "click", "like", "comment", "share", "rating", "follow")
@@ -111,7 +111,7 @@ def _record(kind_X: np.ndarray, time_X: np.ndarray, taken_X: np.ndarray) -> np.n
     Returns:
         (X, 2): log(1 + n) of those taken up, and of those left so far.
     """
-    moments = distinct(np.concatenate([time_X, taken_X]))
+    moments = np.sort(np.concatenate([time_X, taken_X]))
     # One rising number of kind and moment, so that one search counts all.
     begin_X = kind_X * len(moments)
     asked_X = begin_X + np.searchsorted(moments, time_X)

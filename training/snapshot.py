@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.content import ItemContent
-from training.histories import EVENT_TYPES, POSITIVE_FROM, Histories, Marks, distinct
+from training.histories import EVENT_TYPES, POSITIVE_FROM, Histories, Marks
 
 UNKNOWN_TIME = np.iinfo(np.int64).min
 """`Snapshot.created_at` of an item whose creation time is not known."""
@@ -182,7 +182,7 @@ class Snapshot:
 
     @cached_property
     def _moments(self) -> np.ndarray:
-        return distinct(self.timestamps)
+        return np.sort(self.timestamps)
 
     @cached_property
     def _keys(self) -> np.ndarray:

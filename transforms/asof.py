@@ -76,7 +76,7 @@ class Past:
         """Returns (P,) index of the first row within `[as_of - history, as_of)`."""
         start_P = self.point_at - history // timedelta(microseconds=1)
         # Id and moment become one rising number, among which one search finds all.
-        moments = np.unique(self.row_at)
+        moments = np.sort(self.row_at)
         place_R = self.row_id * (len(moments) + 1) + np.searchsorted(moments, self.row_at)
         place_P = self.point_id * (len(moments) + 1) + np.searchsorted(moments, start_P)
         return np.searchsorted(place_R, place_P)

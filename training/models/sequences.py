@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from training.histories import Histories, Marks, distinct
+from training.histories import Histories, Marks
 
 _OF_SEQUENCES = ("offsets", "items", "times", "gaps", "ends")
 _ALWAYS = np.iinfo(np.int64).min
@@ -103,7 +103,7 @@ def tokens_before(sequences: Sequences, users: np.ndarray, times: np.ndarray) ->
         (X,) int64 places among the T tokens; that of the start token where nothing came before.
     """
     # One number for user and moment, so that one search finds all.
-    moments = distinct(np.concatenate([sequences.ends, times]))
+    moments = np.sort(np.concatenate([sequences.ends, times]))
     owner_T = np.repeat(np.arange(len(sequences.offsets) - 1), np.diff(sequences.offsets))
     key_T = owner_T * len(moments) + np.searchsorted(moments, sequences.ends)
     key_X = users * len(moments) + np.searchsorted(moments, times)

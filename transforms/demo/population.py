@@ -261,7 +261,8 @@ class Population:
             ),
         )
         kept_F = (author_F >= 0) & (self.authors_A[author_F] != follower_F + users.start)
-        edge_F = np.unique(follower_F[kept_F] * authors + author_F[kept_F])
+        edge_F = np.sort(follower_F[kept_F] * authors + author_F[kept_F])
+        edge_F = edge_F[np.diff(edge_F, prepend=-1) > 0]
         # Those who join during the period follow at sign-up: they would meet an empty feed
         # otherwise.
         earliest_F = np.maximum(
