@@ -28,6 +28,8 @@ from pipelines.state import RunHistory, StageRun
 from training.drift import DriftThresholds
 from training.drift_taste import Tastes
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 2, 1, 6, tzinfo=UTC)
 EVERY = timedelta(hours=6)
 MOMENT = pa.timestamp("us", tz="UTC")

@@ -19,6 +19,8 @@ from pipelines.project import Project
 from pipelines.stages.media import load_content
 from pipelines.state import RunHistory
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 1, 6, tzinfo=UTC)
 BEFORE = END - timedelta(days=1)
 SETS = ("features.vectors.text.of=[title,categories]", "features.vectors.video.width=2")

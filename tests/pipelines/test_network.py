@@ -13,6 +13,8 @@ from stage_world import StageWorld
 
 from pipelines.stages.network import all_follows, circles, follows_of, out_of_network, ties
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 1, 6, tzinfo=UTC)
 BEFORE = END - timedelta(days=1)
 USERS = pa.array(["*", "ann", "bob"])

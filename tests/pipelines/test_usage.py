@@ -37,6 +37,7 @@ def test_seconds_of_this_process_count_from_the_beginning():
     assert usage.cpu_seconds == pytest.approx(0.3, abs=0.2)
 
 
+@pytest.mark.slow
 def test_children_count_that_end_meanwhile_and_only_from_the_beginning():
     code = BURN.format(seconds=1.5, held=200 * 2**20) + "\nimport sys; sys.stdin.read()"
     long = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)

@@ -9,7 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.histories import EVENT_TYPES, Histories, Marks, codes_in
+from training.histories import (
+    EVENT_TYPES,
+    Histories,
+    Marks,
+    codes_in,
+    codes_that_occur,
+    distinct,
+)
 from training.snapshot import UNKNOWN_TIME, Snapshot, SnapshotError
 from transforms import schemas
 
@@ -206,6 +213,35 @@ def test_the_threshold_itself_is_positive_in_float32():
 )
 def test_codes_in(ids: list[str], vocabulary: list[str], codes: list[int]):
     assert codes_in(np.array(ids, str), np.array(vocabulary, str)).tolist() == codes
+
+
+@pytest.mark.parametrize(
+    ("numbers", "found"),
+    [
+        ([], []),
+        ([7], [7]),
+        ([3, -1, 3, 3, 2], [-1, 2, 3]),
+        ([2**63 - 1, -(2**63), 2**63 - 1], [-(2**63), 2**63 - 1]),
+    ],
+)
+def test_distinct_numbers(numbers: list[int], found: list[int]):
+    assert distinct(np.array(numbers, np.int64)).tolist() == found
+
+
+@pytest.mark.parametrize(
+    ("codes", "occurring", "places"),
+    [([], [], []), ([4, 1, 4, 0], [0, 1, 4], [2, 1, 2, 0]), ([5, 5], [5], [0, 0])],
+)
+def test_codes_that_occur(codes: list[int], occurring: list[int], places: list[int]):
+    found, place = codes_that_occur(np.array(codes, np.int32), 6)
+    assert (found.tolist(), place.tolist()) == (occurring, places)
+    assert place.dtype == np.int32
+
+
+def test_histories_before_moments_of_their_own():
+    histories = build().histories(np.array([0, 0, 1]), np.array([7 * HOUR, 11 * HOUR, 2 * HOUR]))
+    assert histories.offsets.tolist() == [0, 0, 2, 3]
+    assert histories.as_of == 11 * HOUR
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ def _breaks(rule: Rule, value: Any) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_rows_set_aside_are_those_that_break_a_rule(
     broken: tuple[CheckResult, dict[str, set[str]]],
 ) -> None:
