@@ -8,6 +8,8 @@ Shapes: N items, B baskets, L likes, R rows of the result.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from scipy import sparse
 
@@ -43,12 +45,13 @@ def nearest_by_cosine(
     starts = np.flatnonzero(np.diff(block_N, prepend=-1))
     found = []
     for start, stop in zip(starts, np.append(starts, item_count)[1:], strict=True):
-        together = (liked_by_NB[start:stop] @ in_basket_BN).tocoo()
-        item_P, near_P = together.row + start, together.col
+        together = liked_by_NB[start:stop] @ in_basket_BN
+        item_P = np.repeat(np.arange(start, stop), np.diff(together.indptr))
+        near_P = together.indices
         cosine_P = together.data / np.sqrt(baskets_N[item_P] * baskets_N[near_P])
-        other = item_P != near_P
-        item_P, near_P = item_P[other], near_P[other]
-        cosine_P = np.round(cosine_P[other], decimals)
+        cosine_P = np.round(cosine_P, decimals)
+        good_P = _may_be_nearest(together.indptr, cosine_P, count) & (item_P != near_P)
+        item_P, near_P, cosine_P = item_P[good_P], near_P[good_P], cosine_P[good_P]
         order = np.lexsort((near_P, -cosine_P, item_P))
         item_P, near_P, cosine_P = item_P[order], near_P[order], cosine_P[order]
         first_P = np.searchsorted(item_P, item_P, side="left")
@@ -59,3 +62,16 @@ def nearest_by_cosine(
         return nothing, nothing, np.empty(0)
     item_R, near_R, cosine_R = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return item_R, near_R, cosine_R
+
+
+def _may_be_nearest(offsets: np.ndarray, cosine_P: np.ndarray, count: int) -> np.ndarray:
+    """(P,) whether a pair is as near as the `count` nearest of its item, beside the item itself.
+
+    What is left is a fraction of the pairs, and sorting them all would take most of the time.
+    """
+    good_P = np.ones(len(cosine_P), bool)
+    for begin, end in itertools.pairwise(offsets):
+        if end - begin > count + 1:
+            cosine_R = cosine_P[begin:end]
+            good_P[begin:end] = cosine_R >= np.partition(cosine_R, -count - 1)[-count - 1]
+    return good_P
