@@ -164,11 +164,10 @@ def _measured(
 ) -> dict[str, np.ndarray]:
     kind_R = rows["kind"]
     is_act_R = kind_R < _FOLLOWED
-    acts = past.only(is_act_R)
-    return {
-        **measured(past, kind_R, history=history, session_gap=session_gap),
-        **by_kind(kind_R[is_act_R], acts.since(history), acts.end),
-    }
+    found = measured(past, kind_R, history=history, session_gap=session_gap)
+    end_P = past.only(is_act_R).end
+    start_P = end_P - found["total_interactions"]
+    return {**found, **by_kind(kind_R[is_act_R], start_P, end_P)}
 
 
 def _top(scores: Column, count: int) -> Column:

@@ -148,8 +148,8 @@ def propagate(
 ) -> Tensor:
     """LightGCN's layers.
 
-    Columns do not meet on the way. So every worker works out some of them, and workers exchange the
-    result alone, but for a width that they cannot share evenly.
+    Columns do not meet on the way. So the workers of a process group work out some each, and
+    exchange the result alone, but for a width that they cannot share evenly.
 
     Args:
         graph_VV: sparse, symmetric.
