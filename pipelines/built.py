@@ -28,6 +28,8 @@ Range = tuple[datetime, datetime]
 
 _HARMLESS = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES"}
 _DROPPED = re.compile(r"interval_end < .*?(\d{4}-\d\d-\d\d[T ][\d:.]+)")
+_SIMILAR = "relation = 'similar'"
+"""Without the similar items of an old interval a graph still holds its ranges whole."""
 _COMMITS_BACK = 500
 
 
@@ -87,7 +89,10 @@ def former(lake: Lake, table: str) -> Iterator[Built]:
                     end,
                 )
         elif commit["operation"] == "DELETE":
-            dropped = _DROPPED.search(commit["operationParameters"].get("predicate", ""))
+            predicate = commit["operationParameters"].get("predicate", "")
+            if _SIMILAR in predicate:
+                continue
+            dropped = _DROPPED.search(predicate)
             if dropped is None:
                 return
             kept_from = max(kept_from, _moment(dropped[1]))

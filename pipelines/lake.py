@@ -6,6 +6,7 @@ interval (or one range of time) in one commit, under a lock on a local disk.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pipelines.locks import Claim, hold
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from deltalake import CommitProperties
     from pyspark.sql import DataFrame
 
 _WAIT_SECONDS = 600.0
@@ -54,7 +56,8 @@ class Lake(LakeReader):
 
         with self._writing(table):
             if isinstance(rows, pa.Table):
-                return self._write(table, rows, f"interval_end = '{_iso(interval_end)}'")
+                mine = f"interval_end = '{_iso(interval_end)}'"
+                return self._write(table, rows, mine, note)
             from transforms import io
 
             is_free = self._is_free(table, "interval_end", interval_end, interval_end)
@@ -77,13 +80,35 @@ class Lake(LakeReader):
                 predicate = f"{column} < '{_iso(end)}'"
                 if start is not None:
                     predicate += f" AND {column} >= '{_iso(start)}'"
-                return self._write(table, rows, predicate)
+                return self._write(table, rows, predicate, note)
             from transforms import io
 
             is_free = self._is_free(table, column, start, end)
             return io.replace_range(
                 rows, self.path(table), column, start, end, note, is_free=is_free
             )
+
+    def replace_edges(
+        self, rows: DataFrame, since: datetime, interval_end: datetime, note: Mapping[str, Any]
+    ) -> int:
+        """Replace what the intervals of `(since, interval_end]` added to the graph."""
+        from transforms import io
+
+        table = "graph_edges"
+        with self._writing(table):
+            # Whatever ends later than `since` ends an interval later.
+            is_free = self._is_free(table, "interval_end", since + 2 * _ROUNDED, interval_end)
+            return io.replace_edges(
+                rows, self.path(table), since, interval_end, note, is_free=is_free
+            )
+
+    def replace_similar(
+        self, rows: pa.Table, interval_end: datetime, note: Mapping[str, Any]
+    ) -> int:
+        """Replace the similar items of one interval in the graph."""
+        with self._writing("graph_edges"):
+            mine = f"interval_end = '{_iso(interval_end)}' AND relation = 'similar'"
+            return self._write("graph_edges", rows, mine, note)
 
     def replace_files(
         self, table: str, rows: DataFrame, files: Sequence[str], note: Mapping[str, Any]
@@ -134,7 +159,7 @@ class Lake(LakeReader):
 
         with self._writing(table):
             if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
-                return self._write(table, rows, None)
+                return self._write(table, rows, None, note)
             from transforms import io
 
             return io.replace_all(rows, self.path(table), note)
@@ -157,9 +182,7 @@ class Lake(LakeReader):
 
     def remark(self, table: str, note: Mapping[str, Any]) -> int:
         """Add a commit that changes no row and bears a note; returns the table's new version."""
-        import json
-
-        from deltalake import CommitProperties, write_deltalake
+        from deltalake import write_deltalake
 
         with self._writing(table):
             found = self._open(table)
@@ -169,24 +192,28 @@ class Lake(LakeReader):
                 found,
                 found.to_pyarrow_dataset().schema.empty_table(),
                 mode="append",
-                commit_properties=CommitProperties(
-                    custom_metadata={"userMetadata": json.dumps(note, sort_keys=True, default=str)}
-                ),
+                commit_properties=_noted(note),
             )
         version = self.version(table)
         assert version is not None
         return version
 
-    def drop_before(self, table: str, interval_end: datetime) -> int:
-        """Delete the rows of intervals that end before a moment; returns how many."""
-        found = self._open(table)
-        if found is None:
-            raise self._missing(table)
-        old = [row.get("min.interval_end") for row in files_of(found)]
-        if not any(end is not None and end.replace(tzinfo=UTC) < interval_end for end in old):
+    def drop_before(
+        self, table: str, interval_end: datetime, *, where: Mapping[str, str] | None = None
+    ) -> int:
+        """Delete the rows of intervals that end before a moment; returns how many.
+
+        Args:
+            table: Its name.
+            interval_end: The end of the oldest interval that is kept.
+            where: Delete only the rows whose column has this value.
+        """
+        if not self.count(table, before={"interval_end": interval_end}, where=where):
             return 0
         with self._writing(table):
-            done = self._open(table).delete(f"interval_end < '{_iso(interval_end)}'")
+            conditions = [f"interval_end < '{_iso(interval_end)}'"]
+            conditions += [f"{column} = '{value}'" for column, value in (where or {}).items()]
+            done = self._open(table).delete(" AND ".join(conditions))
             self._seal(table)
         return int(done["num_deleted_rows"])
 
@@ -218,15 +245,24 @@ class Lake(LakeReader):
         return len(removed)
 
     def _write(
-        self, table: str, rows: pa.Table | pa.RecordBatchReader, predicate: str | None
+        self,
+        table: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        predicate: str | None,
+        note: Mapping[str, Any],
     ) -> int:
         from deltalake import write_deltalake
 
+        path, noted = self.path(table), _noted(note)
         # A first write has nothing to replace, and a predicate needs a table to look at.
         if predicate is None or self._open(table) is None:
-            write_deltalake(self.path(table), rows, mode="overwrite", schema_mode="overwrite")
+            write_deltalake(
+                path, rows, mode="overwrite", schema_mode="overwrite", commit_properties=noted
+            )
         else:
-            write_deltalake(self.path(table), rows, mode="overwrite", predicate=predicate)
+            write_deltalake(
+                path, rows, mode="overwrite", predicate=predicate, commit_properties=noted
+            )
         self._seal(table)
         version = self.version(table)
         assert version is not None
@@ -275,6 +311,14 @@ class Lake(LakeReader):
         """
         for claim in self._claims:
             claim.check()
+
+
+def _noted(note: Mapping[str, Any]) -> CommitProperties:
+    """What makes a commit of `deltalake` bear a note, as those of Spark do."""
+    from deltalake import CommitProperties
+
+    text = json.dumps(note, sort_keys=True, default=str)
+    return CommitProperties(custom_metadata={"userMetadata": text})
 
 
 def _iso(moment: datetime) -> str:

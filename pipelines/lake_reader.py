@@ -80,6 +80,7 @@ class LakeReader:
         interval_end: datetime | None = None,
         since: Mapping[str, datetime] | None = None,
         before: Mapping[str, datetime] | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> pa.Table:
         """A table, or one interval of it, as an Arrow table.
 
@@ -89,6 +90,7 @@ class LakeReader:
             interval_end: Keep the rows of this interval alone.
             since: Keep the rows whose time column lies at or after a moment.
             before: Keep the rows whose time column lies strictly before a moment.
+            where: Keep the rows whose column has this value.
 
         Raises:
             StageError: When there is no such table.
@@ -97,7 +99,7 @@ class LakeReader:
         if found is None:
             raise self._missing(table)
         dataset = found.to_pyarrow_dataset()
-        expression = _condition(interval_end, since, before)
+        expression = _condition(interval_end, since, before, where)
         wanted = list(columns) if columns is not None else None
         fragments = list(dataset.get_fragments(filter=expression))
         for fragment in fragments:
@@ -190,12 +192,13 @@ class LakeReader:
         interval_end: datetime | None = None,
         since: Mapping[str, datetime] | None = None,
         before: Mapping[str, datetime] | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> int:
         """How many rows a table holds; see `arrow` for the conditions."""
         found = self._open(table)
         if found is None:
             raise self._missing(table)
-        condition = _condition(interval_end, since, before)
+        condition = _condition(interval_end, since, before, where)
         dataset = found.to_pyarrow_dataset()
         for fragment in dataset.get_fragments(filter=condition):
             self._require_sound(table, fragment)
@@ -262,8 +265,9 @@ def _condition(
     interval_end: datetime | None,
     since: Mapping[str, datetime] | None,
     before: Mapping[str, datetime] | None,
+    where: Mapping[str, str] | None = None,
 ) -> Any:
-    """The conditions on times as one Arrow expression; None without any."""
+    """The conditions as one Arrow expression; None without any."""
     from functools import reduce
     from operator import and_
 
@@ -275,6 +279,7 @@ def _condition(
 
     conditions = [pc.field(key) < moment(value) for key, value in (before or {}).items()]
     conditions += [pc.field(key) >= moment(value) for key, value in (since or {}).items()]
+    conditions += [pc.field(key) == value for key, value in (where or {}).items()]
     if interval_end is not None:
         conditions.append(pc.field("interval_end") == moment(interval_end))
     return reduce(and_, conditions) if conditions else None

@@ -313,15 +313,17 @@ def features_of(
     follows: DataFrame,
 ) -> dict[str, DataFrame]:
     """The features as of points, by table: the functions that fill tables and examples."""
-    from transforms.behaviour import item_engagement
+    from transforms.behaviour import item_engagement, user_behaviour
     from transforms.item_features import item_features
     from transforms.user_features import user_features
 
     options = project.pipeline.features
+    behaved = user_behaviour(
+        users, events, catalogue, history=options.history, session_gap=options.session_gap
+    )
     return {
         "user_features": user_features(
-            users, events, profiles, follows,
-            history=options.history, session_gap=options.session_gap, interests=options.interests,
+            behaved, profiles, follows, history=options.history, interests=options.interests
         ),
         "item_features": item_features(
             item_engagement(items, events), catalogue, profiles, follows,

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.context import StageContext, StageResult
@@ -19,8 +21,8 @@ from pipelines.stages import function
 from pipelines.state import RunHistory
 from transforms.schemas import struct
 
-SNAPSHOTS = ("user_features", "behaviour", "item_features", "sequences", "graph_edges")
-"""Stages that write a row for every id each interval."""
+SNAPSHOTS = ("behaviour", "user_features", "item_features", "sequences", "graph_edges")
+"""Stages that write a state of each interval."""
 
 
 class StageWorld:
@@ -83,7 +85,7 @@ class StageWorld:
         return function(context.step.kind)(context)
 
     def rows(self, stage: str, end: datetime) -> list[str]:
-        """The rows that a stage wrote for an interval, in a fixed order; of examples, the window."""
+        """The rows that hold as of an interval, in a fixed order; of examples, the window."""
         [tables] = [step.writes for step in self.project.steps if step.name == stage]
         return [row for table in tables for row in self._rows(table, end)]
 
@@ -93,6 +95,11 @@ class StageWorld:
             found = self.lake.arrow(
                 table, since={"timestamp": end - window}, before={"timestamp": end}
             )
+        elif table == "graph_edges":
+            known = self.lake.arrow(table, before={"interval_end": end + timedelta(microseconds=1)})
+            is_added = pc.not_equal(known["relation"], "similar")
+            is_own = pc.equal(known["interval_end"], pa.scalar(end, pa.timestamp("us", "UTC")))
+            found = known.filter(pc.or_(is_added, is_own))
         else:
             found = self.lake.arrow(table, interval_end=end)
         return sorted(repr(sorted(row.items())) for row in found.to_pylist())

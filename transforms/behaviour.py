@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 
 from transforms import asof
 from transforms.asof import Past, sums
+from transforms.changes import among
 from transforms.definitions import Feature
 from transforms.interactions import watch_share
-from transforms.intervals import between
 from transforms.schemas import EVENT_TYPES
 from transforms.visits import COUNTS, VISITS, by_kind, kind, visits
 
@@ -58,6 +58,9 @@ USER_BEHAVIOUR: tuple[Feature, ...] = (
     Feature("watch_seconds", "Time spent watching.", "s", ("DE-03",), _WINDOW),
     Feature("sessions", "Number of sessions; a pause longer than `session_gap` ends one.",
             "sessions", ("FE-06",), _WINDOW),
+    Feature("session_seconds", "From the first to the last event of a session, summed over "
+            "sessions.", "s", ("FE-06",), _WINDOW),
+    Feature("active_days", "Days (UTC) with an event.", "days", ("FE-11",), _WINDOW),
     Feature("watch_seconds_per_session", "Time spent watching over the number of sessions; 0 "
             "without any.", "s", ("DE-03",), _WINDOW),
     Feature("hour_profile", "Share of the events in each hour of the day (UTC), from midnight; 24 "
@@ -120,6 +123,8 @@ def user_behaviour(
         _mean("rating", "rated").alias("mean_rating"),
         watched.alias("watch_seconds"),
         "sessions",
+        (F.col("in_session_us") / 1e6).alias("session_seconds"),
+        "active_days",
         (watched / F.greatest("sessions", F.lit(1))).alias("watch_seconds_per_session"),
         _profile(_HOUR_COUNTS).alias("hour_profile"),
         _profile(_WEEKDAY_COUNTS).alias("weekday_profile"),
@@ -149,22 +154,23 @@ def item_engagement(
 
 
 def more_engagement(
-    before: DataFrame, points: DataFrame, events: DataFrame, *, since: datetime, end: datetime
+    before: DataFrame, points: DataFrame, events: DataFrame, *, since: datetime
 ) -> DataFrame:
     """Adds later events to `item_engagement` as of an earlier moment.
 
     Args:
         before: The counts as of the earlier moment. An item without a row was not known then; all
             its events are counted.
-        points: Columns `item_id` and `as_of`, each item once, all as of `end`.
+        points: Columns `item_id` and `as_of`, and any others, which stay; none earlier than
+            `since`.
         events: Table `events`.
         since: The earlier moment.
-        end: The points' moment.
     """
-    came = F.broadcast(points.join(before, "item_id", "left_anti").select("item_id"))
-    past = events.filter(F.col("timestamp") < F.lit(since)).join(came, "item_id", "left_semi")
-    new = past.unionByName(between(events, "timestamp", since, end))
-    counted = item_engagement(points, new, earliest=end)
+    came = points.join(before, "item_id", "left_anti").select("item_id")
+    old, is_theirs = among(events.filter(F.col("timestamp") < F.lit(since)), came)
+    new = events.filter(F.col("timestamp") >= F.lit(since))
+    new = new.unionByName(old.filter(is_theirs).select(new.columns))
+    counted = item_engagement(points, new, earliest=since)
     earlier = before.select("item_id", *[F.col(name).alias(f"{name}_before") for name in _ENGAGED])
     sums = {name: F.col(name) + F.coalesce(f"{name}_before", F.lit(0)) for name in _ENGAGED}
     return _with_total(

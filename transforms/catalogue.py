@@ -57,8 +57,8 @@ GRAPH_EDGES: tuple[Feature, ...] = (
     Feature("source", "Node the edge leaves, `u:` or `i:` and the id.", "-", ("FE-52", "FE-54")),
     Feature("target", "Node it reaches.", "-", ("FE-52", "FE-54")),
     Feature("relation", "`follows`, `interacts` or `similar`.", "-", ("FE-51", "FE-52", "FE-53")),
-    Feature("weight", "1 for a follow; summed strengths that fade with age; cosine similarity.",
-            "0 and more", ("FE-52", "FE-53")),
+    Feature("weight", "1 for a follow; what the interval's interactions add, summed strengths that "
+            "fade with age; cosine similarity.", "0 and more", ("FE-52", "FE-53")),
     Feature("since", "When a follow began; none when it was always there, or of other edges.",
             "UTC", ("FE-51",)),
 )  # fmt: skip

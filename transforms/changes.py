@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms.digest import row_hash
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROS_PER_HOUR = 3_600_000_000
+_FEW = 1_000
+"""So many ids may stand in a condition that Parquet's dictionaries are asked about."""
 
 
 def first_changed_hour(before: DataFrame, after: DataFrame) -> datetime | None:
@@ -54,17 +55,36 @@ def first_event_of(
         users: Column `user_id`: the users that changed.
         changed_items: Column `item_id`: the items that changed.
     """
-    found = []
     if users is not None:
-        found.append(events.join(F.broadcast(users), "user_id", "left_semi").select("timestamp"))
         authors = users.withColumnRenamed("user_id", "author_id")
         theirs = items.join(F.broadcast(authors), "author_id", "left_semi").select("item_id")
         changed_items = theirs if changed_items is None else theirs.unionByName(changed_items)
-    if changed_items is not None:
-        found.append(
-            events.join(F.broadcast(changed_items), "item_id", "left_semi").select("timestamp")
-        )
-    return _earliest(reduce(DataFrame.unionByName, found), "timestamp")
+    # One look at the events for both.
+    took_part = F.lit(False)
+    for ids in (users, changed_items):
+        if ids is not None:
+            events, is_theirs = among(events, ids)
+            took_part |= is_theirs
+    return _earliest(events.filter(took_part), "timestamp")
+
+
+def among(events: DataFrame, ids: DataFrame) -> tuple[DataFrame, Column]:
+    """Finds the events of some ids, without reading the files that have none of a few.
+
+    Args:
+        events: Table `events`.
+        ids: One column of it, the ids.
+
+    Returns:
+        The events, and the condition that holds for those of the ids.
+    """
+    [key] = ids.columns
+    few = ids.distinct().limit(_FEW + 1).toArrow()[key].to_pylist()
+    if len(few) <= _FEW:
+        return events, F.col(key).isin(few)
+    mark = f"__is_of_{key}"
+    marked = F.broadcast(ids.distinct().withColumn(mark, F.lit(True)))
+    return events.join(marked, key, "left"), F.col(mark).isNotNull()
 
 
 def users_of(events: DataFrame, items: DataFrame, before: datetime) -> DataFrame:
@@ -78,8 +98,8 @@ def users_of(events: DataFrame, items: DataFrame, before: datetime) -> DataFrame
     Returns:
         Column `user_id`, each user once.
     """
-    earlier = events.filter(F.col("timestamp") < F.lit(before))
-    return earlier.join(F.broadcast(items), "item_id", "left_semi").select("user_id").distinct()
+    earlier, is_theirs = among(events.filter(F.col("timestamp") < F.lit(before)), items)
+    return earlier.filter(is_theirs).select("user_id").distinct()
 
 
 def first_since(follows: DataFrame, beginning: datetime) -> datetime | None:
@@ -96,13 +116,16 @@ def _differing(before: DataFrame, after: DataFrame, keys: list, columns: Sequenc
     """Groups whose rows have another number or another sum of hashes."""
 
     def signed(df: DataFrame, sign: int) -> DataFrame:
-        hashed = row_hash(df, columns).cast("decimal(38,0)")
-        return df.select(*keys, F.lit(sign).alias("__n"), (hashed * sign).alias("__hash"))
+        hashed = row_hash(df, columns)
+        # Halves, so that their sums fit into 64 bits.
+        high, low = F.shiftright(hashed, 32), hashed.bitwiseAND(F.lit(2**32 - 1))
+        parts = {"__n": F.lit(1), "__high": high, "__low": low}
+        return df.select(*keys, *[(part * sign).alias(name) for name, part in parts.items()])
 
     both = signed(before, -1).unionByName(signed(after, 1))
-    names = both.columns[:-2]
+    sums = ("__n", "__high", "__low")
     return (
-        both.groupBy(*names)
-        .agg(F.sum("__n").alias("__n"), F.sum("__hash").alias("__hash"))
-        .filter("__n != 0 OR __hash != 0")
+        both.groupBy(*[name for name in both.columns if name not in sums])
+        .agg(*[F.sum(name).alias(name) for name in sums])
+        .filter(" OR ".join(f"{name} != 0" for name in sums))
     )

@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from transforms import asof
-from transforms.behaviour import item_engagement
+from transforms.behaviour import item_engagement, more_engagement
 from transforms.interactions import ACT_ORDER, INTERACTION, LabelRule, acts, labelled, of_moments
-from transforms.intervals import interval_end_of
+from transforms.intervals import between, interval_end_of
 from transforms.item_features import item_features
 from transforms.pair_features import hashtag_similarity
 from transforms.schemas import columns, struct
@@ -44,6 +44,7 @@ def examples(
     history: timedelta,
     session_gap: timedelta,
     categories: Mapping[str, str],
+    engagement: DataFrame | None = None,
 ) -> DataFrame:
     """Builds the examples of `[start, end)`.
 
@@ -66,6 +67,8 @@ def examples(
         history: Window of the user features.
         session_gap: Longest pause within a session.
         categories: From tag to category.
+        engagement: Table `item_engagement` as of `start`; known, it spares reading the events of
+            before.
 
     Returns:
         Table `examples`, one row per user, item and moment; its `interval_end` is that of the
@@ -73,22 +76,28 @@ def examples(
     """
     before = events.filter(F.col("timestamp") < F.lit(end))
     recent = before.filter(F.col("timestamp") >= F.lit(start))
-    window = before.filter(F.col("timestamp") >= F.lit(start - history))
+    past = between(events, "timestamp", start - history, start)
+    past = past.select("user_id", F.unix_micros("timestamp").alias(asof.AT))
     ties = edges(follows)
+    engaged = recent.select("item_id", "user_id", F.col("timestamp").alias("as_of"))
+    if engagement is not None:
+        engaged = more_engagement(engagement, engaged, before, since=start)
     if (end - start) * _FEW < history:
         # Most users did nothing in a short range: their past is not laid on the time line.
-        window, ties = (_only(frame, recent, "user_id") for frame in (window, ties))
+        past, ties = (_only(frame, recent, "user_id") for frame in (past, ties))
         before, items = (_only(frame, recent, "item_id") for frame in (before, items))
+    if engagement is None:
+        engaged = item_engagement(engaged, before, earliest=start)
 
     acted = _with_user(
-        acts(window, items, rule), ties, start=start, history=history, session_gap=session_gap
+        acts(recent, items, rule),
+        past.unionByName(ties, allowMissingColumns=True),
+        start=start,
+        history=history,
+        session_gap=session_gap,
     )
+    acted = acted.withColumn("session_seconds", F.col("in_session_us") / 1e6)
     of_user = with_features(acted, users, history=history)
-    engaged = item_engagement(
-        recent.select("item_id", "user_id", F.col("timestamp").alias("as_of")),
-        before,
-        earliest=start,
-    )
     of_item = item_features(
         engaged, items, users, follows, categories=categories, earliest=start, paired=True
     )
@@ -124,7 +133,7 @@ def examples(
 
 def _with_user(
     acted: DataFrame,
-    ties: DataFrame,
+    past: DataFrame,
     *,
     start: datetime,
     history: timedelta,
@@ -133,9 +142,9 @@ def _with_user(
     """Joins events to interactions, and measures the past of each one's user on the way.
 
     Args:
-        acted: `acts`, from the beginning of the first interaction's window.
-        ties: `edges` of follows.
-        start: Interactions before it only count as past.
+        acted: `acts` since `start`.
+        past: `user_id` and `__at` of the events in the window before it, and `edges` of follows.
+        start: The first moment that counts.
         history: See `examples`.
         session_gap: See `examples`.
 
@@ -153,7 +162,7 @@ def _with_user(
         found = measured(past, tie_R, history=history, session_gap=session_gap)
         return asof.with_numbers(of_moments(block, is_point), found, MEASURED)
 
-    rows = acted.unionByName(ties, allowMissingColumns=True)
+    rows = acted.unionByName(past, allowMissingColumns=True)
     schema = StructType([*StructType.fromDDL(INTERACTION).fields, *asof.numbers(MEASURED)])
     return asof.blockwise(rows, "user_id", ACT_ORDER, answer, schema)
 

@@ -2,20 +2,25 @@
 
 Nodes are named `u:<user_id>` and `i:<item_id>`, so a user and an item of one id stay two nodes
 (FE-52).
+
+What users did only grows, so the table keeps what each interval added to an edge: one more interval
+adds rows and changes none. `graph_as_of` sums them up. Which items are similar is a state of its
+own for each interval.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from functools import reduce
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, Window
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms.interactions import LabelRule, strengths
-from transforms.similarity import nearest_by_cosine
+from transforms.intervals import between, interval_end_of
+from transforms.similarity import liked, nearest_by_cosine
 
 HALF_LIFE = timedelta(days=30)
 """After this time an interaction weighs half."""
@@ -23,121 +28,159 @@ HALF_LIFE = timedelta(days=30)
 MAX_LIKED_PER_USER = 100
 """Latest liked items of a user that count for similarity; bounds the pairs per user to 4,950."""
 
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a follow without a time counts as begun: in the first interval there can be."""
+
 _DECIMALS = 9
 """Weights are rounded to this, since the last bits of a sum depend on the order of its terms."""
 
 
-def graph_edges(
+def new_edges(
     events: DataFrame,
     items: DataFrame,
     follows: DataFrame,
     *,
-    interval_end: datetime,
-    similar_items: int,
+    start: datetime,
+    end: datetime,
+    every: tuple[int, str],
     rule: LabelRule,
 ) -> DataFrame:
-    """Builds the edges known strictly before the interval's end.
+    """Finds what came to the graph in `[start, end)`, a range of whole intervals.
 
     * `follows`: from follower to followee as given, never mirrored; weight 1, and since when
-      (FE-51).
-    * `interacts`: from user to item; weight = sum of strength * 0.5^(age / 30 days); pairs of
-      strength 0 are no edge.
-    * `similar`: from an item to the `similar_items` nearest ones by the cosine of who liked them,
-      users in both / sqrt(users of one * users of the other). Directed: an item may be near to one
-      that has nearer ones itself. Never to itself (FE-53).
+      (FE-51). One row, in the interval in which it began.
+    * `interacts`: from user to item; weight = sum of strength * 0.5^(age / 30 days) over the
+      interactions of one interval, their age as of its end; what weighs 0 is no edge.
 
     Args:
         events: Table `events`.
-        items: Table `items`.
+        items: Table `items`, for durations.
         follows: Table `follows`; an edge without a time was always there.
-        interval_end: The first moment that does not count.
-        similar_items: How many similar items each item has at most.
-        rule: Strengths, and what counts as liked.
+        start: The first moment that counts.
+        end: The first moment that does not count.
+        every: Count and unit (`h`, `d`, `mo`) of the schedule's intervals.
+        rule: Strengths.
 
     Returns:
-        Table `graph_edges`, one row per source, target and relation.
+        Table `graph_edges`, one row per interval, source, target and relation.
     """
-    end = F.lit(interval_end)
-    before = strengths(events.filter(F.col("timestamp") < end), items, rule)
-    parts = [
-        _follows(follows, end),
-        _interacts(before, end),
-        _similar(before.filter("is_positive"), similar_items),
-    ]
-    return reduce(DataFrame.unionByName, parts).select(
-        end.alias("interval_end"), "source", "target", "relation", "weight", "since"
+    return _follows(follows, start, end, every).unionByName(
+        _interacts(strengths(between(events, "timestamp", start, end), items, rule), every)
     )
 
 
-def _follows(follows: DataFrame, end: Column) -> DataFrame:
-    known = follows.filter(F.col("since").isNull() | (F.col("since") < end))
+def similar_edges(
+    histories: Iterable[pa.RecordBatch],
+    *,
+    interval_end: datetime,
+    count: int,
+    positive_from: float,
+) -> pa.Table:
+    """Finds the items that the same users like, as of the interval's end.
+
+    `similar`: from an item to the `count` nearest ones by the cosine of who likes them, users of
+    both / sqrt(users of one * users of the other). A user likes the last `MAX_LIKED_PER_USER`
+    items of their history that are positives. Directed: an item may be near to one that has nearer
+    ones itself. Never to itself (FE-53).
+
+    Args:
+        histories: Columns `item_ids` and `strengths` of the interval's rows of table `sequences`.
+        interval_end: The first moment that does not count.
+        count: How many similar items each item has at most.
+        positive_from: Smallest strength of a positive.
+
+    Returns:
+        Table `graph_edges`, one row per source and target.
+    """
+    offsets, items, ids = liked(histories, positive_from=positive_from, most=MAX_LIKED_PER_USER)
+    item_R, near_R, cosine_R = nearest_by_cosine(
+        offsets, items, count, decimals=_DECIMALS, item_count=len(ids)
+    )
+    nodes = pc.binary_join_element_wise("i:", ids, "")
+    moment = pa.timestamp("us", tz="UTC")
+    rows = len(item_R)
+    return pa.table(
+        {
+            "interval_end": pa.repeat(pa.scalar(interval_end, moment), rows),
+            "source": nodes.take(pa.array(item_R)),
+            "target": nodes.take(pa.array(near_R)),
+            "relation": pa.repeat("similar", rows),
+            "weight": pa.array(cosine_R),
+            "since": pa.nulls(rows, moment),
+        }
+    )
+
+
+def graph_as_of(edges: DataFrame, end: datetime) -> DataFrame:
+    """Sums up the graph as it was at the end of an interval.
+
+    The weight of `interacts` is then the sum of strength * 0.5^(age / 30 days) over all
+    interactions before that end.
+
+    Args:
+        edges: Table `graph_edges`.
+        end: The interval's end.
+
+    Returns:
+        `source`, `target`, `relation`, `weight` and `since`: one row per edge.
+    """
+    is_similar = F.col("relation") == "similar"
+    is_end = F.col("interval_end") == F.lit(end)
+    known = edges.filter((F.col("interval_end") <= F.lit(end)) & (~is_similar | is_end))
+    fades = F.col("relation") == "interacts"
+    weight = F.col("weight") * F.when(fades, _fading("interval_end", F.lit(end))).otherwise(1.0)
+    return known.groupBy("source", "target", "relation").agg(
+        F.round(F.sum(weight), _DECIMALS).alias("weight"), F.max("since").alias("since")
+    )
+
+
+def _follows(
+    follows: DataFrame, start: datetime, end: datetime, every: tuple[int, str]
+) -> DataFrame:
     # One row without a time says that the edge was always there.
     always = F.count("since") < F.count(F.lit(1))
-    pairs = known.groupBy("follower_id", "followee_id").agg(
+    pairs = follows.groupBy("follower_id", "followee_id").agg(
         F.when(~always, F.min("since")).alias("since")
     )
+    began = pairs.withColumn("began", F.coalesce("since", F.lit(_ALWAYS)))
     return _edges(
-        pairs, _user("follower_id"), _user("followee_id"), "follows", F.lit(1.0), F.col("since")
+        between(began, "began", start, end),
+        interval_end_of("began", *every),
+        _user("follower_id"),
+        _user("followee_id"),
+        "follows",
+        F.lit(1.0),
+        F.col("since"),
     )
 
 
-def _interacts(before: DataFrame, end: Column) -> DataFrame:
-    half_life = HALF_LIFE / timedelta(microseconds=1)
-    age = F.unix_micros(end) - F.unix_micros("timestamp")
-    decayed = F.col("strength") * F.pow(F.lit(0.5), age / half_life)
+def _interacts(new: DataFrame, every: tuple[int, str]) -> DataFrame:
+    faded = F.col("strength") * _fading("timestamp", F.col("interval_end"))
     pairs = (
-        before.filter("strength > 0")
-        .groupBy("user_id", "item_id")
-        .agg(F.round(F.sum(decayed), _DECIMALS).alias("weight"))
+        new.filter("strength > 0")
+        .withColumn("interval_end", interval_end_of("timestamp", *every))
+        .groupBy("user_id", "item_id", "interval_end")
+        .agg(F.round(F.sum(faded), _DECIMALS).alias("weight"))
         .filter("weight > 0")
     )
-    return _edges(pairs, _user("user_id"), _item("item_id"), "interacts", F.col("weight"))
+    return _edges(
+        pairs,
+        F.col("interval_end"),
+        _user("user_id"),
+        _item("item_id"),
+        "interacts",
+        F.col("weight"),
+    )
 
 
-def _similar(liked: DataFrame, count: int) -> DataFrame:
-    latest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), "item_id")
-    kept = (
-        liked.groupBy("user_id", "item_id")
-        .agg(F.max("timestamp").alias("timestamp"))
-        .withColumn("__rank", F.row_number().over(latest))
-        .filter(F.col("__rank") <= MAX_LIKED_PER_USER)
-    )
-    # On disk: as rows in memory a large log's likes would leave no room for what comes after.
-    kept = kept.select("user_id", "item_id").localCheckpoint(storageLevel=StorageLevel.DISK_ONLY)
-    ids = kept.select("item_id").distinct().toArrow()["item_id"].combine_chunks().sort()
-    # Numbers in the order of the ids, so that the lower of two numbers is the lower id.
-    codes = kept.sparkSession.createDataFrame(
-        pa.table({"item_id": ids, "code": pa.array(range(len(ids)), pa.int32())})
-    )
-    baskets = (
-        kept.join(F.broadcast(codes), "item_id")
-        .groupBy("user_id")
-        .agg(F.collect_list("code").alias("basket"))
-        .select("basket")
-        .toArrow()["basket"]
-        .combine_chunks()
-    )
-    item_R, near_R, cosine_R = nearest_by_cosine(
-        baskets.offsets.to_numpy(),
-        baskets.values.to_numpy(),
-        count,
-        decimals=_DECIMALS,
-        item_count=len(ids),
-    )
-    found = kept.sparkSession.createDataFrame(
-        pa.table(
-            {
-                "item": ids.take(pa.array(item_R)),
-                "near": ids.take(pa.array(near_R)),
-                "weight": pa.array(cosine_R),
-            }
-        )
-    )
-    return _edges(found, _item("item"), _item("near"), "similar", F.col("weight"))
+def _fading(moment: str, end: Column) -> Column:
+    half_life = HALF_LIFE / timedelta(microseconds=1)
+    return F.pow(F.lit(0.5), (F.unix_micros(end) - F.unix_micros(moment)) / half_life)
 
 
 def _edges(
     df: DataFrame,
+    interval_end: Column,
     source: Column,
     target: Column,
     relation: str,
@@ -145,6 +188,7 @@ def _edges(
     since: Column | None = None,
 ) -> DataFrame:
     return df.select(
+        interval_end.alias("interval_end"),
         source.alias("source"),
         target.alias("target"),
         F.lit(relation).alias("relation"),

@@ -151,6 +151,24 @@ def replace_quarantine(
     return _write(df, path, condition, metadata, is_free=is_free)
 
 
+def replace_edges(
+    df: DataFrame,
+    path: str | Path,
+    since: datetime,
+    interval_end: datetime,
+    metadata: Mapping[str, object],
+    *,
+    is_free: bool = False,
+) -> int:
+    """Replaces what the intervals of `(since, interval_end]` added to a graph.
+
+    Similar items stay: they are a state of their own for each interval. The other arguments, the
+    result and the errors are those of `replace_interval`.
+    """
+    ends = f"interval_end > {_literal(since)} AND interval_end <= {_literal(interval_end)}"
+    return _write(df, path, f"{ends} AND relation <> 'similar'", metadata, is_free=is_free)
+
+
 def append(df: DataFrame, path: str | Path, metadata: Mapping[str, object]) -> int:
     """Adds rows. Not safe to repeat: leave out what is there. Returns the new version."""
     return _write(df, path, None, metadata, is_free=True)

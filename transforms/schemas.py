@@ -76,8 +76,9 @@ SCHEMAS: dict[str, str] = {
         user_id string, interval_end timestamp, impressions bigint, views bigint, clicks bigint,
         skips bigint, likes bigint, comments bigint, shares bigint, ratings bigint,
         dislikes bigint, follows bigint, completion double, mean_rating double,
-        watch_seconds double, sessions bigint, watch_seconds_per_session double,
-        hour_profile array<double>, weekday_profile array<double>
+        watch_seconds double, sessions bigint, session_seconds double, active_days bigint,
+        watch_seconds_per_session double, hour_profile array<double>,
+        weekday_profile array<double>
     """,
     "item_engagement": """
         item_id string, interval_end timestamp, view_count bigint, like_count bigint,

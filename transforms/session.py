@@ -26,6 +26,8 @@ COMMON_SETTINGS: dict[str, str] = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
     # Rows that lie together by user need no exchange to be joined by user and moment.
     "spark.sql.requireAllClusterKeysForCoPartition": "false",
+    # So many ids are looked for in the dictionaries of a file before its rows are read.
+    "spark.sql.parquet.pushdown.inFilterThreshold": "1000",
     # What a long backfill would otherwise pile up in the driver: snapshots of tables, old plans.
     "spark.databricks.delta.delta.log.cacheSize": "32",
     "spark.sql.ui.retainedExecutions": "5",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
-from functools import partial
+from datetime import datetime, timedelta
+from functools import reduce
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
@@ -12,17 +11,23 @@ from pyspark.sql import functions as F
 
 from transforms import asof
 from transforms.asof import Past, sums
+from transforms.behaviour import USER_BEHAVIOUR
 from transforms.definitions import Feature
 from transforms.pair_features import words
 from transforms.schemas import EVENT_TYPES
-from transforms.visits import COUNTS, VISITS, by_kind, kind, visits
+from transforms.visits import VISITS, visits
 
 _MICROS_PER_DAY = 86_400_000_000
 _FOLLOWED, _FOLLOWS = 100, 101
 """Kinds of rows beside those of acts."""
 
 MEASURED = ("follower_count", "following_count", "total_interactions", *VISITS)
-"""What `with_features` needs of `measured`."""
+"""What `measured` returns."""
+
+_COUNTS = {kind: f"{kind}s" for kind in EVENT_TYPES}
+"""Columns of `user_behaviour` that count the events of each type."""
+
+_BEHAVIOUR = frozenset(feature.name for feature in USER_BEHAVIOUR)
 
 _WINDOW = "[as_of - history, as_of)"
 
@@ -53,39 +58,45 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def user_features(
-    points: DataFrame,
-    events: DataFrame,
+    behaved: DataFrame,
     users: DataFrame,
     follows: DataFrame,
     *,
     history: timedelta,
-    session_gap: timedelta,
     interests: int = 10,
+    earliest: datetime | None = None,
 ) -> DataFrame:
     """Computes what is known of users strictly before each point.
 
     `FEATURES` defines the columns; see `transforms.asof` on what is known of a moment.
 
     Args:
-        points: Columns `user_id` and `as_of`, and any others, which stay.
-        events: Table `events`.
+        behaved: The points as `user_behaviour` returns them, with its counts; columns that are
+            not its own stay.
         users: Table `users`; a user without a row gets the defaults above.
         follows: Table `follows`.
         history: Length of the window of events.
-        session_gap: Longest pause within a session.
         interests: How many interests count as top.
+        earliest: No point asks about an earlier moment; known, it spares work.
 
     Returns:
         One row per distinct point, with the features.
     """
-    at = F.unix_micros("timestamp").alias(asof.AT)
-    rows = events.select("user_id", at, kind().alias("kind")).unionByName(edges(follows))
-    measures = partial(_measured, history=history, session_gap=session_gap)
-    names = (*MEASURED, *COUNTS)
-    known = asof.measured(points, rows, "user_id", measures, names)
+    own = [name for name in behaved.columns if name not in _BEHAVIOUR]
+    total = reduce(Column.__add__, map(F.col, _COUNTS.values()))
+    acted = behaved.select(*own, *_COUNTS.values(), "sessions", "session_seconds", "active_days")
+    ties = edges(follows).select(
+        "user_id",
+        asof.AT,
+        (F.col("kind") == _FOLLOWED).cast("int").alias("follower_count"),
+        (F.col("kind") == _FOLLOWS).cast("int").alias("following_count"),
+    )
+    before = None if earliest is None else F.unix_micros(F.lit(earliest))
+    known = asof.totals(acted, ties, "user_id", earliest=before)
+    known = known.withColumn("total_interactions", total)
     described = with_features(known, users, history=history, interests=interests)
     return described.withColumn("engagement_patterns", _shares()).select(
-        *points.columns, *[feature.name for feature in FEATURES]
+        *own, *[feature.name for feature in FEATURES]
     )
 
 
@@ -105,13 +116,14 @@ def edges(follows: DataFrame) -> DataFrame:
 def with_features(
     known: DataFrame, users: DataFrame, *, history: timedelta, interests: int = 10
 ) -> DataFrame:
-    """Adds the features that follow from `MEASURED` numbers and from the user's own row.
+    """Adds the features that follow from counts and from the user's own row.
 
     All but `engagement_patterns`, which needs the number of acts of each kind; and the `words` of
     the top interests as `interest_words`.
 
     Args:
-        known: Columns `user_id`, `as_of` and `MEASURED`, and any others, which stay.
+        known: Columns `user_id`, `as_of`, `total_interactions`, `sessions`, `session_seconds`,
+            `active_days`, `follower_count` and `following_count`, and any others, which stay.
         users: Table `users`.
         history: Length of the window of events.
         interests: How many interests count as top.
@@ -132,7 +144,7 @@ def with_features(
         {
             "account_age_days": F.when(age >= 0, age),
             "avg_session_seconds": F.when(
-                F.col("sessions") > 0, F.col("in_session_us") / F.col("sessions") / 1e6
+                F.col("sessions") > 0, F.col("session_seconds") / F.col("sessions")
             ).otherwise(0.0),
             **{
                 name: F.coalesce(name, F.array().cast("array<string>"))
@@ -140,7 +152,7 @@ def with_features(
             },
             "social_connectivity": F.log1p(F.col("follower_count") + F.col("following_count")),
             "content_preferences": F.coalesce("content_type_preferences", empty),
-            "activity_level": F.least(F.col("days") / days_in_window, F.lit(1.0)),
+            "activity_level": F.least(F.col("active_days") / days_in_window, F.lit(1.0)),
         }
     )
 
@@ -159,17 +171,6 @@ def measured(
     }
 
 
-def _measured(
-    past: Past, rows: Mapping[str, np.ndarray], *, history: timedelta, session_gap: timedelta
-) -> dict[str, np.ndarray]:
-    kind_R = rows["kind"]
-    is_act_R = kind_R < _FOLLOWED
-    found = measured(past, kind_R, history=history, session_gap=session_gap)
-    end_P = past.only(is_act_R).end
-    start_P = end_P - found["total_interactions"]
-    return {**found, **by_kind(kind_R[is_act_R], start_P, end_P)}
-
-
 def _top(scores: Column, count: int) -> Column:
     ordered = F.transform(
         F.map_entries(scores),
@@ -181,10 +182,8 @@ def _top(scores: Column, count: int) -> Column:
 def _shares() -> Column:
     pairs = F.array(
         *[
-            F.struct(
-                F.lit(name), (F.col(f"count_{name}") / F.col("total_interactions")).alias("share")
-            )
-            for name in EVENT_TYPES
+            F.struct(F.lit(kind), (F.col(count) / F.col("total_interactions")).alias("share"))
+            for kind, count in _COUNTS.items()
         ]
     )
     present = F.filter(pairs, lambda pair: pair["share"] > 0)

@@ -14,7 +14,7 @@ from transforms.schemas import EVENT_TYPES
 _MICROS_PER_DAY = 86_400_000_000
 
 
-VISITS = ("sessions", "in_session_us", "days")
+VISITS = ("sessions", "in_session_us", "active_days")
 """What `visits` returns."""
 
 COUNTS = tuple(f"count_{name}" for name in EVENT_TYPES)
@@ -47,8 +47,8 @@ def visits(
         session_gap: Longest pause within a session.
 
     Returns:
-        (P,) each: `sessions`; `in_session_us`, from each session's first act to its last; `days`
-        (UTC) with an act.
+        (P,) each: `sessions`; `in_session_us`, from each session's first act to its last;
+        `active_days` (UTC), those with an act.
     """
     pause_R = np.diff(acts.row_at, prepend=0)
     in_session_R = pause_R <= session_gap // timedelta(microseconds=1)
@@ -58,5 +58,5 @@ def visits(
     return {
         "sessions": opened_P + sums(~in_session_R, second_P, end_P),
         "in_session_us": sums(np.where(in_session_R, pause_R, 0), second_P, end_P),
-        "days": opened_P + sums(new_day_R, second_P, end_P),
+        "active_days": opened_P + sums(new_day_R, second_P, end_P),
     }

@@ -14,7 +14,7 @@ def start(task: Task) -> Callable[[str], None]:
     from pyspark.sql import functions as F
 
     from pipelines.bootstrap import delta_jars, java_home
-    from transforms.behaviour import item_engagement
+    from transforms.behaviour import item_engagement, user_behaviour
     from transforms.examples import examples
     from transforms.interactions import LabelRule
     from transforms.intervals import between
@@ -41,15 +41,20 @@ def start(task: Task) -> Callable[[str], None]:
 
     def compute(name: str) -> None:
         if name == "user_features":
-            found = user_features(
+            start = task.interval_end - windows["history"]
+            behaved = user_behaviour(
                 points(users, "user_id"),
-                between(
-                    events, "timestamp", task.interval_end - windows["history"], task.interval_end
-                ),
+                between(events, "timestamp", start, task.interval_end),
+                items,
+                **windows,
+            )
+            found = user_features(
+                behaved,
                 users,
                 follows,
+                history=windows["history"],
                 interests=INTERESTS,
-                **windows,
+                earliest=task.interval_end,
             )
         elif name == "item_features":
             engaged = item_engagement(points(items, "item_id"), past, earliest=task.interval_end)

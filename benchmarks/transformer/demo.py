@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines.lake import Lake
 from pipelines.project import Project
-from pipelines.stages.snapshot import EXAMPLE_COLUMNS, ITEM_COLUMNS, micros
+from pipelines.stages.snapshot import EXAMPLE_COLUMNS, ITEM_COLUMNS, follows_before, micros
 from training.reactions import ReactionSet, auc, mae
 from training.snapshot import Snapshot
 from transforms.demo import DemoConfig, DemoWorld, reactions
@@ -63,7 +63,7 @@ def _snapshot(project: Project, lake: Any, end: Any) -> Snapshot:
     return Snapshot.from_tables(
         lake.arrow("examples", columns=EXAMPLE_COLUMNS, before={"timestamp": end}),
         lake.arrow("items", columns=ITEM_COLUMNS),
-        lake.arrow("graph_edges", interval_end=end),
+        lake.arrow("graph_edges", **follows_before(end)),
         valid_start=micros(test_start - evaluation.valid),
         test_start=micros(test_start),
         end=micros(end),

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from functools import reduce
+from typing import TYPE_CHECKING
+
 from pipelines.context import StageContext, StageResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from pipelines.stages.increments import Base
 
 
 def run(context: StageContext) -> StageResult:
@@ -16,21 +25,47 @@ def run(context: StageContext) -> StageResult:
 
 
 def _users(context: StageContext) -> StageResult:
-    from pipelines.stages.frames import as_points, write_feature_table
+    """Count in the window, or go on from an earlier interval for whom nothing came or left."""
+    from pyspark.sql import DataFrame
+    from pyspark.sql import functions as F
+
+    from pipelines.stages.frames import as_points, write_snapshot
     from transforms.behaviour import user_behaviour
+    from transforms.changes import users_of
     from transforms.intervals import between
 
     options = context.project.pipeline.features
     end = context.interval.end
     events, items, users = map(context.read, context.step.reads)
-    frame = user_behaviour(
-        as_points(users, "user_id", context.interval),
-        between(events, "timestamp", end - options.history, end),
-        items,
-        history=options.history,
-        session_gap=options.session_gap,
+    points = as_points(users, "user_id", context.interval)
+    window = between(events, "timestamp", end - options.history, end)
+
+    def counted(points: DataFrame, window: DataFrame) -> DataFrame:
+        return user_behaviour(
+            points, window, items, history=options.history, session_gap=options.session_gap
+        )
+
+    def carried(base: Base) -> DataFrame:
+        moved = [
+            between(events, "timestamp", base.end - age, end - age).select("user_id")
+            for age in (timedelta(0), options.history)
+        ]
+        moved.append(points.join(base.frame, "user_id", "left_anti").select("user_id"))
+        changed = base.changes.rows("items", ("item_id", "duration_seconds"))
+        if changed is not None:  # another duration changes watched shares
+            moved.append(users_of(window, changed, base.end))
+        redone = F.broadcast(reduce(DataFrame.unionByName, moved).distinct().localCheckpoint())
+        anew = counted(*[one.join(redone, "user_id", "left_semi") for one in (points, window)])
+        same = points.join(redone, "user_id", "left_anti")
+        return anew.unionByName(same.join(base.frame.drop("interval_end"), "user_id"))
+
+    return write_snapshot(
+        context,
+        "user_behaviour",
+        "users",
+        anew=lambda: counted(points, window),
+        carried=carried,
     )
-    return write_feature_table(context, "user_behaviour", frame, "users")
 
 
 def _items(context: StageContext) -> StageResult:
@@ -49,5 +84,5 @@ def _items(context: StageContext) -> StageResult:
         "item_engagement",
         "items",
         anew=lambda: item_engagement(points, before, earliest=end),
-        carried=lambda base: more_engagement(base.frame, points, events, since=base.end, end=end),
+        carried=lambda base: more_engagement(base.frame, points, before, since=base.end),
     )

@@ -23,9 +23,12 @@ def run(context: StageContext) -> StageResult:
     made_by = recipe(context.step, without=("training_window",))
     plan = Plan(context, "examples", made_by)
     window = (context.interval.end - features.training_window, context.interval.end)
+    [behaviour] = [step for step in context.project.steps if step.kind == "behaviour"]
+    counts = Plan(context, "item_engagement", recipe(behaviour))
     held = plan.ranges()
     gaps = missing(window, held)
     for gap in gaps:
+        base = counts.base(until=gap[0])
         frame = examples(
             context.read("events"),
             context.read("items"),
@@ -38,6 +41,7 @@ def run(context: StageContext) -> StageResult:
             history=features.history,
             session_gap=features.session_gap,
             categories=features.categories,
+            engagement=base.frame if base and base.end == gap[0] else None,
         )
         plan.write_range(frame, gap, held)
         written = context.lake.spark(context.spark, "examples")

@@ -17,6 +17,7 @@ from pipelines.built import BEGINNING, Built, Range, State, former, joined
 from pipelines.context import StageContext
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame
 
 _KEYS = {
@@ -151,25 +152,35 @@ class Plan:
                 found[table] = (str(opened.metadata().id), opened.version())
         return found
 
-    def ranges(self) -> tuple[Range, ...]:
-        """The time ranges of examples that still hold."""
+    def ranges(self, *, items: Sequence[str] | None = None) -> tuple[Range, ...]:
+        """The time ranges of a table of events that still hold.
+
+        Args:
+            items: The columns of `items` that matter; all by default.
+        """
         newest = next(former(self._context.lake, self._table), None)
         if newest is None or newest.recipe != self._recipe or not newest.ranges:
             return ()
         until = max(end for _, end in newest.ranges)
         try:
-            limit = self._first_touched(Changes(self._context, newest.tables, self.now), until)
+            changes = Changes(self._context, newest.tables, self.now)
+            limit = self._first_touched(changes, until, items)
         except UnknownChange:
             return ()
         return tuple((start, min(end, limit)) for start, end in newest.ranges if start < limit)
 
-    def base(self) -> Base | None:
-        """The newest snapshot, of this interval or an earlier one, that still holds."""
+    def base(self, until: datetime | None = None) -> Base | None:
+        """The newest snapshot that still holds, of this interval or an earlier one.
+
+        Args:
+            until: End of the last interval that may be taken; this one's by default.
+        """
         from pyspark.sql import functions as F
 
+        until = until or self._context.interval.end
         seen: dict[datetime, Built] = {}
         for built in former(self._context.lake, self._table):
-            if built.interval_end is not None and built.interval_end <= self._context.interval.end:
+            if built.interval_end is not None and built.interval_end <= until:
                 seen.setdefault(built.interval_end, built)
         good = [built for _, built in sorted(seen.items()) if built.recipe == self._recipe]
         for built in good[: -_CANDIDATES - 1 : -1]:
@@ -177,9 +188,8 @@ class Plan:
             changes = Changes(self._context, built.tables, self.now)
             try:
                 holds = changes.first_event(built.interval_end) is None
-                for table in _KEYS:
-                    if table in self.now:
-                        changes.rows(table)
+                for table in built.tables.keys() & self.now.keys() & _KEYS.keys():
+                    changes.rows(table)
             except UnknownChange:
                 continue
             if holds:
@@ -212,18 +222,34 @@ class Plan:
             else context.lake.replace_all(self._table, rows, note)
         )
 
+    def write_graph(
+        self, added: DataFrame, similar: pa.Table, since: datetime, held: Sequence[Range]
+    ) -> None:
+        """Replace what was added to the graph since a moment, and the interval's similar items.
+
+        As with `write_range` the new range does not count before `claim`.
+        """
+        lake, end = self._context.lake, self._context.interval.end
+        note = {**self._context.note, **Built(self._recipe, self.now, joined(held)).note()}
+        lake.replace_edges(added, since, end, note)
+        self._context.tables_out[self._table] = lake.replace_similar(similar, end, note)
+
     def claim(self, held: Sequence[Range]) -> None:
-        """Say which time ranges of examples hold."""
+        """Say which time ranges of a table of events hold."""
         context = self._context
         note = {**context.note, **Built(self._recipe, self.now, joined(held)).note()}
         context.tables_out[self._table] = context.lake.remark(self._table, note)
 
-    def _first_touched(self, changes: Changes, until: datetime) -> datetime:
-        """Before this moment no example has changed."""
+    def _first_touched(
+        self, changes: Changes, until: datetime, item_columns: Sequence[str] | None
+    ) -> datetime:
+        """Before this moment no row has changed."""
         from transforms.changes import first_event_of, first_since
 
         moments = [changes.first_event(until)]
-        users, items = changes.rows("users"), changes.rows("items")
+        users = changes.rows("users") if "users" in self.now else None
+        items = changes.rows("items", item_columns)
+        users, items = (one and one.localCheckpoint() for one in (users, items))
         if users is not None or items is not None:
             read = self._context.read
             moments.append(first_event_of(read("events"), read("items"), users, items))

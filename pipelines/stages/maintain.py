@@ -75,7 +75,10 @@ def _drop_old(context: StageContext, table: str, options: Maintenance) -> int:
     newest = context.lake.newest_interval(table)
     if newest is None:
         return 0
-    return context.lake.drop_before(table, _first_kept(context, table, newest, options))
+    first = _first_kept(context, table, newest, options)
+    # What an interval added to the graph is part of the graph from then on.
+    where = {"relation": "similar"} if table == "graph_edges" else None
+    return context.lake.drop_before(table, first, where=where)
 
 
 def _first_kept(

@@ -31,9 +31,14 @@ def run(context: StageContext) -> StageResult:
         )
 
     def carried(base: Base) -> DataFrame:
-        later = histories(between(events, "timestamp", base.end, end))
-        grown = with_later(base.frame, later, max_length=max_length)
-        grown = grown.withColumn("interval_end", F.lit(end)).select(later.columns)
+        later = histories(between(events, "timestamp", base.end, end)).localCheckpoint()
+        new = F.broadcast(later.select("user_id"))
+        grown = with_later(
+            base.frame.join(new, "user_id", "left_semi"), later, max_length=max_length
+        )
+        same = base.frame.join(new, "user_id", "left_anti").drop("interval_end")
+        grown = grown.unionByName(same).withColumn("interval_end", F.lit(end))
+        grown = grown.select(later.columns)
         changed = base.changes.rows("items", ("item_id", "duration_seconds"))
         if changed is None:
             return grown

@@ -57,7 +57,7 @@ def load_snapshot(context: StageContext, content: ItemContent | None = None) -> 
     return Snapshot.from_tables(
         window_of_examples(context, EXAMPLE_COLUMNS),
         context.arrow("items", columns=ITEM_COLUMNS),
-        context.arrow("graph_edges", interval_end=end),
+        context.arrow("graph_edges", **follows_before(end)),
         valid_start=micros(at.valid_start),
         test_start=micros(at.test_start),
         end=micros(at.end),
@@ -76,6 +76,12 @@ def window_of_examples(context: StageContext, columns: Sequence[str] | None = No
     )
 
 
+def follows_before(end: datetime) -> dict[str, Any]:
+    """Which of the graph's edges models read: the follows that intervals up to this one added."""
+    after = end + timedelta(microseconds=1)
+    return {"where": {"relation": "follows"}, "before": {"interval_end": after}}
+
+
 def what_was_read(context: StageContext, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     """Of each table read for a snapshot: version, rows, and newest time where its rows have one."""
     end = context.interval.end
@@ -85,7 +91,9 @@ def what_was_read(context: StageContext, snapshot: Snapshot) -> dict[str, dict[s
         if table == "examples":
             rows = len(snapshot.timestamps)
             newest = int(snapshot.timestamps.max(initial=0))
-        elif table in ("graph_edges", "item_modalities"):
+        elif table == "graph_edges":
+            rows = context.lake.count(table, **follows_before(end))
+        elif table == "item_modalities":
             rows = context.lake.count(table, interval_end=end)
         else:
             rows = context.lake.count(table)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-BACKFILLED = 6
+BACKFILLED = 4
 SERVICES = ("mlflow", "evidently", "pool", "airflow-api", "airflow-scheduler")
 
 

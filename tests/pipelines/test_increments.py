@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stage_world import SNAPSHOTS, StageWorld
 
-from pipelines.built import joined, missing
+from pipelines.built import BEGINNING, joined, missing
+from pipelines.intervals import interval_containing
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -150,6 +151,7 @@ def test_interval_by_interval_equals_all_at_once(spark, tmp_path, seed):
         if number % 2 == 0 and since is not None:
             assert found["behaviour"].detail["from"] == since.isoformat()
             assert found["sequences"].detail["from"] == since.isoformat()
+            assert found["graph_edges"].detail["since"] == since.isoformat()
             assert found["examples"].detail["built"] == [[since.isoformat(), end.isoformat()]]
         since = end
         if number in (2, 4):
@@ -222,3 +224,54 @@ def test_what_makes_examples_be_built_again(spark, tmp_path):
         retention_hours=0, enforce_retention_duration=False, dry_run=False
     )
     assert built(second) == [(second - window, second)]
+
+
+@pytest.mark.slow
+def test_what_makes_edges_be_made_again(spark, tmp_path):
+    tables = random_world(9)
+    tables["items"] = [row | {"created_at": T0 - DAY} for row in tables["items"]]
+    tables["follows"] = [row | {"since": row["since"] or T0} for row in tables["follows"]]
+    first, second = T0 + 10 * STEP, T0 + 11 * STEP
+    world = StageWorld(spark, tmp_path / "world", SETS)
+
+    def made(end, world=world):
+        world.run("sequences", end)
+        return datetime.fromisoformat(world.run("graph_edges", end).detail["since"])
+
+    world.publish(tables, None, first)
+    assert made(first) == BEGINNING
+    world.publish({"events": tables["events"]}, first, second)
+    assert made(second) == first, "one more interval"
+    rows = world.rows("graph_edges", second)
+    assert made(second) == first, "the same once more"
+    assert made(first) == first - STEP, "an earlier interval"
+    assert world.rows("graph_edges", second) == rows
+
+    where = {"relation": "similar"}
+    assert world.lake.drop_before("graph_edges", second, where=where) > 0
+    assert made(second) == first, "what retention removed"
+    assert world.rows("graph_edges", second) == rows
+
+    late = {"event_id": "late", "user_id": "u01", "item_id": "i01", "event_type": "like"}
+    tables["events"].append(late | {"timestamp": first - 3 * STEP + HOUR})
+    world.publish({"events": tables["events"]}, first - 3 * STEP, second)
+    assert made(second) == first - 3 * STEP, "from the interval of a late event on"
+
+    [row] = [row for row in tables["items"] if row["item_id"] == "i05"]
+    row["text"] = "other words"
+    world.publish({"events": [], "items": tables["items"]}, second, second)
+    assert made(second) == first, "what no edge depends on"
+    row["duration_seconds"] = 30.0
+    met = min(event["timestamp"] for event in tables["events"] if event["item_id"] == "i05")
+    world.publish({"events": [], "items": tables["items"]}, second, second)
+    assert made(second) == interval_containing(met, "6h").start, "another length of an item"
+
+    tables["follows"].append({"follower_id": "u01", "followee_id": "u02", "since": T0 + HOUR})
+    world.publish({"events": [], "follows": tables["follows"]}, second, second)
+    assert made(second) == T0, "a follow of former times"
+    tables["follows"].append({"follower_id": "u01", "followee_id": "u03"})
+    world.publish({"events": [], "follows": tables["follows"]}, second, second)
+    assert made(second) == BEGINNING, "a follow that was always there"
+    equal_to_a_full_build(
+        spark, tmp_path, world, tables, second, SETS, ("sequences", "graph_edges")
+    )

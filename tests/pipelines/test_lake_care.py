@@ -57,6 +57,21 @@ def test_old_intervals_are_dropped_and_then_removed(tmp_path: Path) -> None:
     assert lake.arrow("features").num_rows == 6
 
 
+def test_of_the_graph_only_the_similar_items_of_old_intervals_are_dropped(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "shop")
+    for number in range(3):
+        relations = pa.array(["follows", "interacts", "similar"])
+        edges = rows(number).append_column("relation", relations)
+        lake.replace_interval("graph_edges", edges, interval(number), {})
+    where = {"relation": "similar"}
+    assert lake.drop_before("graph_edges", interval(2), where=where) == 2
+    version = lake.version("graph_edges")
+    assert lake.drop_before("graph_edges", interval(2), where=where) == 0
+    assert lake.version("graph_edges") == version
+    assert lake.count("graph_edges") == 7
+    assert lake.arrow("graph_edges", where=where)["id"].to_pylist() == ["2-2"]
+
+
 def test_an_empty_table_has_no_newest_interval(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path), "shop")
     lake.replace_all("features", rows(0, count=0), {})

@@ -57,12 +57,14 @@ def test_every_table_has_one_writer_that_comes_before_its_readers(demo: Project)
             ["evaluate", "gate", "candidates", "drift", "publish", "shadow", "maintain"],
             id="down",
         ),
-        pytest.param("+user_features", ["ingest", "validate", "user_features"], id="up"),
+        pytest.param(
+            "+user_features", ["ingest", "validate", "behaviour", "user_features"], id="up"
+        ),
         pytest.param(
             "features",
             [
-                "user_features",
                 "behaviour",
+                "user_features",
                 "item_features",
                 "modalities",
                 "sequences",
@@ -83,7 +85,7 @@ def test_an_unknown_selection_says_what_there_is(demo: Project) -> None:
         select(demo.steps, "+gates")
     assert str(caught.value) == (
         "--select +gates: there is no stage or group `gates`. Did you mean `gate`?\n"
-        "  Stages: ingest, validate, user_features, behaviour, item_features, modalities, "
+        "  Stages: ingest, validate, behaviour, user_features, item_features, modalities, "
         "sequences, graph_edges, examples, decide, train_popularity, train_item_knn, train_transformer, "
         "train_gnn, evaluate, gate, candidates, drift, publish, shadow, maintain\n"
         "  Groups: data, features, training, publication, maintenance"
@@ -97,27 +99,27 @@ def test_steps_are_the_same_in_every_process(demo: Project) -> None:
 
 
 def test_graph_in_three_forms(demo: Project) -> None:
-    steps = select(demo.steps, "ingest,validate,user_features")
+    steps = select(demo.steps, "ingest,validate,sequences")
     assert graph_text(steps, "text") == (
         "data:\n"
-        "  ingest         read the sources, map their columns to typed rows\n"
-        "  validate       hold the rows against their contracts, keep the good ones  <- ingest\n"
+        "  ingest     read the sources, map their columns to typed rows\n"
+        "  validate   hold the rows against their contracts, keep the good ones  <- ingest\n"
         "features:\n"
-        "  user_features  what is known of each user  <- validate"
+        "  sequences  each user's history in time order  <- validate"
     )
     assert graph_text(steps, "mermaid") == (
         "flowchart LR\n"
         "  subgraph data\n    ingest\n    validate\n  end\n"
-        "  subgraph features\n    user_features\n  end\n"
+        "  subgraph features\n    sequences\n  end\n"
         "  ingest --> validate\n"
-        "  validate --> user_features"
+        "  validate --> sequences"
     )
     assert graph_text(steps, "dot") == (
         "digraph pipeline {\n"
         "  rankdir=LR; node [shape=box];\n"
         '  subgraph "cluster_data" { label="data"; "ingest"; "validate"; }\n'
-        '  subgraph "cluster_features" { label="features"; "user_features"; }\n'
+        '  subgraph "cluster_features" { label="features"; "sequences"; }\n'
         '  "ingest" -> "validate";\n'
-        '  "validate" -> "user_features";\n'
+        '  "validate" -> "sequences";\n'
         "}"
     )

@@ -62,6 +62,7 @@ def of_users(spark, table):
             "views": 3, "likes": 1, "skips": 1, "ratings": 2, "shares": 0, "clicks": 0,
             "completion": (0.5 + 1.0 + 0.1 / 60) / 3, "mean_rating": 2.5,
             "watch_seconds": 125.1, "sessions": 2, "watch_seconds_per_session": 62.55,
+            "session_seconds": 1260.0, "active_days": 2,
         }, id="DE-02 DE-03 DE-04 counts, completion, watch time, ratings"),
         pytest.param("nobody", {
             "views": 0, "completion": None, "mean_rating": None, "watch_seconds": 0.0,
@@ -118,7 +119,7 @@ def test_engagement_goes_on_from_an_earlier_moment(spark, table):
 
     names = ("both", "left", "came", "listed late", "too late", "unseen")
     before = item_engagement(points(cut, "both", "left"), frame)
-    found = more_engagement(before, points(NOW, *names), frame, since=cut, end=NOW).collect()
+    found = more_engagement(before, points(NOW, *names), frame, since=cut).collect()
     assert sorted(found) == sorted(item_engagement(points(NOW, *names), frame).collect())
     assert {row.item_id: row.total_engagement for row in found} == {
         "both": 6, "left": 3, "came": 3, "listed late": 6, "too late": 0, "unseen": 0,

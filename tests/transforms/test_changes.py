@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from transforms import changes
 from transforms.changes import (
     changed_rows,
     first_changed_hour,
@@ -62,7 +63,9 @@ def test_changed_rows(table):
     assert ids(changed_rows(before, after, ["user_id"], ["user_id", "trust_score"])) == set("bde")
 
 
-def test_the_first_event_of_what_changed(table):
+@pytest.mark.parametrize("few", [1, 0], ids=["in a condition", "by a join"])
+def test_the_first_event_of_what_changed(table, monkeypatch, few):
+    monkeypatch.setattr(changes, "_FEW", few)
     events = table("events", [
         event(1, "a", "1", T0), event(2, "b", "2", T0 + HOUR), event(3, "c", "3", T0 + 2 * HOUR),
     ])  # fmt: skip

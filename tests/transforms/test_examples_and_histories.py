@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import pairwise
 from math import sqrt
 
 import pytest
+from pyspark.sql import DataFrame
 
 from transforms.examples import examples
-from transforms.graph_edges import MAX_LIKED_PER_USER, graph_edges
+from transforms.graph_edges import (
+    MAX_LIKED_PER_USER,
+    graph_as_of,
+    new_edges,
+    similar_edges,
+)
 from transforms.interactions import LabelRule, interactions
 from transforms.schemas import columns, struct
 from transforms.sequences import sequences, with_later
@@ -255,20 +263,40 @@ def test_histories_go_on_from_earlier_ones(table, max_length):
     assert {row.user_id for row in found.collect()} == {"both", "left", "came"}
 
 
-def edges_of(table, events, follows=(), similar_items=2):
-    found = graph_edges(
-        table("events", events), table("items", []), table("follows", follows),
-        interval_end=END, similar_items=similar_items, rule=LabelRule(),
+EVERY = {"every": (6, "h"), "rule": LabelRule()}
+
+
+def graph_of(table, events, follows=(), similar_items=2, cuts=()):
+    """Table `graph_edges` as of `END`, of one range or of several."""
+    events, items, follows = (
+        table("events", events), table("items", []), table("follows", follows)
     )  # fmt: skip
+    moments = [datetime(1900, 1, 1, tzinfo=UTC), *cuts, END]
+    added = [
+        new_edges(events, items, follows, start=start, end=end, **EVERY)
+        for start, end in pairwise(moments)
+    ]
+    histories = sequences(events, items, interval_end=END, max_length=200, rule=LabelRule())
+    batches = histories.select("item_ids", "strengths").toArrow().to_batches(max_chunksize=3)
+    similar = similar_edges(
+        batches, interval_end=END, count=similar_items, positive_from=LabelRule().threshold
+    )
+    similar = histories.sparkSession.createDataFrame(similar)
+    found = reduce(DataFrame.unionByName, [*added, similar])
     assert found.columns == columns("graph_edges")
-    rows = found.drop("interval_end").collect()
+    return found
+
+
+def edges_of(table, events, follows=(), **options):
+    rows = graph_as_of(graph_of(table, events, follows, **options), END).collect()
     return {
         relation: {(r.source, r.target): r.weight for r in rows if r.relation == relation}
         for relation in ("follows", "interacts", "similar")
     }, len(rows)
 
 
-def test_graph_edges(table):
+@pytest.mark.parametrize("cuts", [(), (END - 30 * DAY,), (END - 60 * DAY, END - 6 * HOUR)])
+def test_graph_edges(table, cuts):
     liked = {"1": "abc", "2": "ab", "3": "ad", "4": "e"}
     events = [
         event(user, item, END - 30 * DAY, "like") for user in liked for item in liked[user]
@@ -284,7 +312,7 @@ def test_graph_edges(table):
         {"follower_id": "2", "followee_id": "1"},
         {"follower_id": "3", "followee_id": "1", "since": END},
     ]
-    found, rows = edges_of(table, events, follows)
+    found, rows = edges_of(table, events, follows, cuts=cuts)
     # FE-51: as many edges as rows, each in its own direction.
     assert found["follows"] == {("u:1", "u:2"): 1.0, ("u:2", "u:1"): 1.0}
     # A half per 30 days: a like 30 days ago and a click of 0.6 60 days ago.
@@ -309,12 +337,27 @@ def test_a_follow_knows_since_when_and_other_edges_do_not(table):
         {"follower_id": "1", "followee_id": "3", "since": END - DAY},
         {"follower_id": "1", "followee_id": "3"},
     ]
-    found = graph_edges(
-        table("events", [event("1", "a", END - DAY, "like")]), table("items", []),
-        table("follows", follows), interval_end=END, similar_items=2, rule=LabelRule(),
-    )  # fmt: skip
+    edges = graph_of(table, [event("1", "a", END - DAY, "like")], follows)
+    found = graph_as_of(edges, END)
     since = {row.target: row.since and row.since.astimezone(UTC) for row in found.collect()}
     assert since == {"u:2": END - 2 * DAY, "u:3": None, "i:a": None}
+
+
+def test_an_edge_has_a_row_of_each_interval_that_added_to_it(table):
+    events = [
+        event("1", "a", END - HOUR, "like"),
+        event("1", "a", END - 2 * HOUR, "click"),
+        event("1", "a", END - 7 * HOUR, "share"),
+        event("1", "a", END, "like"),
+    ]
+    follows = [{"follower_id": "1", "followee_id": "2", "since": END - 6 * HOUR}]
+    added = graph_of(table, events, follows).filter("relation <> 'similar'").collect()
+    half = lambda hours: 0.5 ** (hours / 24 / 30)  # noqa: E731
+    assert {(row.relation, row.interval_end.astimezone(UTC)): row.weight for row in added} == {
+        ("follows", END): 1.0,
+        ("interacts", END): round(half(1) + 0.6 * half(2), 9),
+        ("interacts", END - 6 * HOUR): round(half(1), 9),
+    }
 
 
 def test_similar_items_take_the_latest_likes_of_a_user(table):

@@ -8,7 +8,7 @@ from math import log1p
 
 import pytest
 
-from transforms.behaviour import item_engagement
+from transforms.behaviour import item_engagement, user_behaviour
 from transforms.item_features import item_features
 from transforms.schemas import columns
 from transforms.user_features import user_features
@@ -80,10 +80,12 @@ def of_users(spark, table):
     asked = [(name, NOW) for name in sorted(names)]
     # Other moments of one user, and a point asked twice.
     asked += [("sessions", NOW - 2 * HOUR), ("sessions", NOW + 10 * DAY), ("sessions", NOW)]
+    behaved = user_behaviour(
+        points(spark, "user_id", *asked), table("events", events), table("items", []), **WINDOW
+    )
     found = user_features(
-        points(spark, "user_id", *asked), table("events", events), table("users", users),
-        table("follows", follows), **WINDOW,
-    )  # fmt: skip
+        behaved, table("users", users), table("follows", follows), history=WINDOW["history"]
+    )
     assert found.columns == at_points("user_features")
     rows = found.collect()
     assert len(rows) == len(set(asked))
@@ -161,10 +163,12 @@ def test_window_sums_equal_a_plain_scan(spark, table):
     start = datetime(2026, 1, 1, tzinfo=UTC)
     events = [event(u, start + 5 * MINUTE * t) for u in times for t in times[u]]
     asked = [(u, start + 5 * MINUTE * random.randrange(0, 1000)) for u in "abc" for _ in range(60)]
-    found = user_features(
-        points(spark, "user_id", *asked), table("events", events), table("users", []),
-        table("follows", []), history=history, session_gap=gap,
-    ).collect()  # fmt: skip
+    behaved = user_behaviour(
+        points(spark, "user_id", *asked), table("events", events), table("items", []),
+        history=history, session_gap=gap,
+    )  # fmt: skip
+    found = user_features(behaved, table("users", []), table("follows", []), history=history)
+    found = found.collect()
 
     def scan(user, at):
         inside = [start + 5 * MINUTE * t for t in times[user]]

@@ -88,9 +88,10 @@ def features(spark, tables, variants=VARIANTS):
         ]
         asked[key] = spark.createDataFrame(rows, f"{key} string, as_of timestamp").coalesce(1)
     window = {"history": 90 * DAY, "session_gap": timedelta(minutes=30)}
+    behaved = user_behaviour(asked["user_id"], events, items, **window)
     frames = [
-        user_features(asked["user_id"], events, users, follows, **window),
-        user_behaviour(asked["user_id"], events, items, **window),
+        user_features(behaved, users, follows, history=window["history"]),
+        behaved,
         item_features(
             item_engagement(asked["item_id"], events), items, users, follows, categories={}
         ),
