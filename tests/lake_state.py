@@ -25,11 +25,10 @@ SNAPSHOTS = (
     "item_engagement",
     "item_modalities",
     "sequences",
-    "graph_edges",
 )
 """Feature tables with a whole state for each interval."""
 
-DATA_TABLES = ("events", "items", "users", "follows", *SNAPSHOTS, "examples")
+DATA_TABLES = ("events", "items", "users", "follows", *SNAPSHOTS, "graph_edges", "examples")
 """Tables of the data half: sources and features."""
 
 STAGED = ("staged_candidates", "staged_similar_items")

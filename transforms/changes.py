@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -11,7 +12,6 @@ from pyspark.sql import functions as F
 from transforms.digest import row_hash
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROS_PER_HOUR = 3_600_000_000
 _FEW = 1_000
 """So many ids may stand in a condition that Parquet's dictionaries are asked about."""
 
@@ -26,11 +26,8 @@ def first_changed_hour(before: DataFrame, after: DataFrame) -> datetime | None:
     Returns:
         Start of the earliest hour (UTC) whose rows differ; None when no hour does.
     """
-    hour = F.floor(F.unix_micros("timestamp") / _MICROS_PER_HOUR).alias("hour")
-    [[first]] = _differing(before, after, [hour], before.columns).agg(F.min("hour")).collect()
-    if first is None:
-        return None
-    return _EPOCH + timedelta(hours=first)
+    first = _earliest(_differing(before, after, before.columns), "timestamp")
+    return None if first is None else first.replace(minute=0, second=0, microsecond=0)
 
 
 def changed_rows(
@@ -41,7 +38,8 @@ def changed_rows(
     Returns:
         One row per such key: the columns `keys`.
     """
-    return _differing(before, after, [F.col(key) for key in keys], columns).select(*keys)
+    compared = list(dict.fromkeys([*keys, *columns]))
+    return _differing(before, after, compared).select(*keys).distinct()
 
 
 def first_event_of(
@@ -112,20 +110,15 @@ def _earliest(frame: DataFrame, column: str) -> datetime | None:
     return None if first is None else _EPOCH + timedelta(microseconds=first)
 
 
-def _differing(before: DataFrame, after: DataFrame, keys: list, columns: Sequence[str]):
-    """Groups whose rows have another number or another sum of hashes."""
-
-    def signed(df: DataFrame, sign: int) -> DataFrame:
-        hashed = row_hash(df, columns)
-        # Halves, so that their sums fit into 64 bits.
-        high, low = F.shiftright(hashed, 32), hashed.bitwiseAND(F.lit(2**32 - 1))
-        parts = {"__n": F.lit(1), "__high": high, "__low": low}
-        return df.select(*keys, *[(part * sign).alias(name) for name, part in parts.items()])
-
-    both = signed(before, -1).unionByName(signed(after, 1))
-    sums = ("__n", "__high", "__low")
-    return (
-        both.groupBy(*[name for name in both.columns if name not in sums])
-        .agg(*[F.sum(name).alias(name) for name in sums])
-        .filter(" OR ".join(f"{name} != 0" for name in sums))
+def _differing(before: DataFrame, after: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Returns the rows that one state has more often than the other."""
+    both = reduce(
+        DataFrame.unionByName,
+        [
+            state.withColumns({"__hash": row_hash(state, columns), "__sign": F.lit(sign)})
+            for state, sign in ((before, -1), (after, 1))
+        ],
     )
+    # Only hashes are exchanged, however wide a row is.
+    uneven = both.groupBy("__hash").agg(F.sum("__sign").alias("__more")).filter("__more != 0")
+    return both.join(uneven, "__hash", "left_semi")

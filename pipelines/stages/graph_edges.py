@@ -64,7 +64,7 @@ def run(context: StageContext) -> StageResult:
         before={"interval_end": end + _MOMENT},
     )
     return StageResult(
-        f"{count:,} edges since {text(since)}",
+        f"{count:,} edges" + (f" since {text(since)}" if since > BEGINNING else ""),
         rows_out=count,
         detail={"since": since.isoformat()},
     )
