@@ -16,6 +16,8 @@ from transforms.contracts import CheckResult, Finding, Rule, RuleError, write_da
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.slow
+
 NAN, INF = math.nan, math.inf
 
 

@@ -10,6 +10,8 @@ from transforms.mapping import EventTypeRule, collect_vectors, map_rows
 from transforms.parsing import ColumnMap
 from transforms.sources import FILE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("kind", "raw", "options", "expected"),

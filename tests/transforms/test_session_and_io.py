@@ -12,6 +12,8 @@ from transforms import io
 from transforms.schemas import EMBEDDING_WIDTHS, SCHEMAS, columns, struct
 from transforms.session import spark_session
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 1, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 
