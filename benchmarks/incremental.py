@@ -327,7 +327,7 @@ What is not in proportion to the new events, by definition or by choice:
 - The similar items of `graph_edges` are always found from all histories: one new like changes how
   near all items are that its item goes with.
 - What changed in items, users and follows is found by comparing all their rows; which events that
-  touches, by one look at all events.
+  touches, by one look at the files of events that may hold some.
 """
 
 

@@ -6,7 +6,6 @@ interval (or one range of time) in one commit, under a lock on a local disk.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from pipelines.locks import Claim, hold
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import CommitProperties
     from pyspark.sql import DataFrame
 
 _WAIT_SECONDS = 600.0
@@ -56,8 +54,7 @@ class Lake(LakeReader):
 
         with self._writing(table):
             if isinstance(rows, pa.Table):
-                mine = f"interval_end = '{_iso(interval_end)}'"
-                return self._write(table, rows, mine, note)
+                return self._write(table, rows, f"interval_end = '{_iso(interval_end)}'")
             from transforms import io
 
             is_free = self._is_free(table, "interval_end", interval_end, interval_end)
@@ -80,7 +77,7 @@ class Lake(LakeReader):
                 predicate = f"{column} < '{_iso(end)}'"
                 if start is not None:
                     predicate += f" AND {column} >= '{_iso(start)}'"
-                return self._write(table, rows, predicate, note)
+                return self._write(table, rows, predicate)
             from transforms import io
 
             is_free = self._is_free(table, column, start, end)
@@ -91,7 +88,7 @@ class Lake(LakeReader):
     def replace_edges(
         self, rows: DataFrame, since: datetime, interval_end: datetime, note: Mapping[str, Any]
     ) -> int:
-        """Replace what the intervals of `(since, interval_end]` added to the graph."""
+        """Replace what came to the graph after ``since``, and the interval's similar items."""
         from transforms import io
 
         table = "graph_edges"
@@ -101,14 +98,6 @@ class Lake(LakeReader):
             return io.replace_edges(
                 rows, self.path(table), since, interval_end, note, is_free=is_free
             )
-
-    def replace_similar(
-        self, rows: pa.Table, interval_end: datetime, note: Mapping[str, Any]
-    ) -> int:
-        """Replace the similar items of one interval in the graph."""
-        with self._writing("graph_edges"):
-            mine = f"interval_end = '{_iso(interval_end)}' AND relation = 'similar'"
-            return self._write("graph_edges", rows, mine, note)
 
     def replace_files(
         self, table: str, rows: DataFrame, files: Sequence[str], note: Mapping[str, Any]
@@ -159,7 +148,7 @@ class Lake(LakeReader):
 
         with self._writing(table):
             if isinstance(rows, (pa.Table, pa.RecordBatchReader)):
-                return self._write(table, rows, None, note)
+                return self._write(table, rows, None)
             from transforms import io
 
             return io.replace_all(rows, self.path(table), note)
@@ -182,7 +171,9 @@ class Lake(LakeReader):
 
     def remark(self, table: str, note: Mapping[str, Any]) -> int:
         """Add a commit that changes no row and bears a note; returns the table's new version."""
-        from deltalake import write_deltalake
+        import json
+
+        from deltalake import CommitProperties, write_deltalake
 
         with self._writing(table):
             found = self._open(table)
@@ -192,7 +183,9 @@ class Lake(LakeReader):
                 found,
                 found.to_pyarrow_dataset().schema.empty_table(),
                 mode="append",
-                commit_properties=_noted(note),
+                commit_properties=CommitProperties(
+                    custom_metadata={"userMetadata": json.dumps(note, sort_keys=True, default=str)}
+                ),
             )
         version = self.version(table)
         assert version is not None
@@ -245,24 +238,15 @@ class Lake(LakeReader):
         return len(removed)
 
     def _write(
-        self,
-        table: str,
-        rows: pa.Table | pa.RecordBatchReader,
-        predicate: str | None,
-        note: Mapping[str, Any],
+        self, table: str, rows: pa.Table | pa.RecordBatchReader, predicate: str | None
     ) -> int:
         from deltalake import write_deltalake
 
-        path, noted = self.path(table), _noted(note)
         # A first write has nothing to replace, and a predicate needs a table to look at.
         if predicate is None or self._open(table) is None:
-            write_deltalake(
-                path, rows, mode="overwrite", schema_mode="overwrite", commit_properties=noted
-            )
+            write_deltalake(self.path(table), rows, mode="overwrite", schema_mode="overwrite")
         else:
-            write_deltalake(
-                path, rows, mode="overwrite", predicate=predicate, commit_properties=noted
-            )
+            write_deltalake(self.path(table), rows, mode="overwrite", predicate=predicate)
         self._seal(table)
         version = self.version(table)
         assert version is not None
@@ -311,14 +295,6 @@ class Lake(LakeReader):
         """
         for claim in self._claims:
             claim.check()
-
-
-def _noted(note: Mapping[str, Any]) -> CommitProperties:
-    """What makes a commit of `deltalake` bear a note, as those of Spark do."""
-    from deltalake import CommitProperties
-
-    text = json.dumps(note, sort_keys=True, default=str)
-    return CommitProperties(custom_metadata={"userMetadata": text})
 
 
 def _iso(moment: datetime) -> str:

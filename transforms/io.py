@@ -160,13 +160,15 @@ def replace_edges(
     *,
     is_free: bool = False,
 ) -> int:
-    """Replaces what the intervals of `(since, interval_end]` added to a graph.
+    """Replaces what came to a graph in the intervals after `since`, and one's similar items.
 
-    Similar items stay: they are a state of their own for each interval. The other arguments, the
-    result and the errors are those of `replace_interval`.
+    The similar items of earlier intervals stay: they are a state of their own for each. The other
+    arguments, the result and the errors are those of `replace_interval`.
     """
-    ends = f"interval_end > {_literal(since)} AND interval_end <= {_literal(interval_end)}"
-    return _write(df, path, f"{ends} AND relation <> 'similar'", metadata, is_free=is_free)
+    end = _literal(interval_end)
+    added = f"interval_end > {_literal(since)} AND relation <> 'similar'"
+    condition = f"interval_end <= {end} AND (interval_end = {end} OR ({added}))"
+    return _write(df, path, condition, metadata, is_free=is_free)
 
 
 def append(df: DataFrame, path: str | Path, metadata: Mapping[str, object]) -> int:

@@ -53,7 +53,9 @@ def run(context: StageContext) -> StageResult:
     )
     kept = [(a, min(b, since)) for a, b in held if a < since]
     kept += [(max(a, end), b) for a, b in held if b > end]
-    plan.write_graph(added, similar, since, kept)
+    # Both in one commit: a reader finds the graph of an interval whole.
+    rows = added.unionByName(context.spark.createDataFrame(similar))
+    plan.write_edges(rows, since, kept)
     written = context.lake.spark(context.spark, "graph_edges")
     inside = (F.col("interval_end") > F.lit(since)) & (F.col("interval_end") <= F.lit(end))
     hold_to_contract(context, "graph_edges", written.filter(inside))

@@ -17,7 +17,6 @@ from pipelines.built import BEGINNING, Built, Range, State, former, joined
 from pipelines.context import StageContext
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame
 
 _KEYS = {
@@ -222,17 +221,16 @@ class Plan:
             else context.lake.replace_all(self._table, rows, note)
         )
 
-    def write_graph(
-        self, added: DataFrame, similar: pa.Table, since: datetime, held: Sequence[Range]
-    ) -> None:
-        """Replace what was added to the graph since a moment, and the interval's similar items.
+    def write_edges(self, rows: DataFrame, since: datetime, held: Sequence[Range]) -> None:
+        """Replace what came to the graph after a moment, and the interval's similar items.
 
         As with `write_range` the new range does not count before `claim`.
         """
-        lake, end = self._context.lake, self._context.interval.end
-        note = {**self._context.note, **Built(self._recipe, self.now, joined(held)).note()}
-        lake.replace_edges(added, since, end, note)
-        self._context.tables_out[self._table] = lake.replace_similar(similar, end, note)
+        context = self._context
+        note = {**context.note, **Built(self._recipe, self.now, joined(held)).note()}
+        context.tables_out[self._table] = context.lake.replace_edges(
+            rows, since, context.interval.end, note
+        )
 
     def claim(self, held: Sequence[Range]) -> None:
         """Say which time ranges of a table of events hold."""
