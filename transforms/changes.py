@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -112,13 +111,11 @@ def _earliest(frame: DataFrame, column: str) -> datetime | None:
 
 def _differing(before: DataFrame, after: DataFrame, columns: Sequence[str]) -> DataFrame:
     """Returns the rows that one state has more often than the other."""
-    both = reduce(
-        DataFrame.unionByName,
-        [
-            state.withColumns({"__hash": row_hash(state, columns), "__sign": F.lit(sign)})
-            for state, sign in ((before, -1), (after, 1))
-        ],
+    older, newer = (
+        state.withColumns({"__hash": row_hash(state, columns), "__sign": F.lit(sign)})
+        for state, sign in ((before, -1), (after, 1))
     )
+    both = older.unionByName(newer)
     # Only hashes are exchanged, however wide a row is.
     uneven = both.groupBy("__hash").agg(F.sum("__sign").alias("__more")).filter("__more != 0")
     return both.join(uneven, "__hash", "left_semi")

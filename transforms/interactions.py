@@ -96,7 +96,7 @@ def interactions(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFr
         rule: Strengths and label.
 
     Returns:
-        `INTERACTION` with the moment as `timestamp`, `label` and `is_positive`. `event_id` and
+        `INTERACTION` with the moment as `timestamp`, and `label`. `event_id` and
         `event_type` are those of the strongest event, `rating` and `watch_share` the greatest,
         `position`, `device` and `location` the least that is not null among the moment's events.
     """
@@ -175,10 +175,10 @@ def of_moments(block: pa.Table, wanted: np.ndarray | None = None) -> pa.Table:
 
 
 def labelled(found: DataFrame, rule: LabelRule) -> DataFrame:
-    """Adds the `label` of each interaction and whether it `is_positive`."""
+    """Adds the `label` of each interaction."""
     positive = F.col("strength") >= rule.threshold
     label = positive.cast("double") if rule.kind == "binary" else F.col("strength")
-    return found.withColumns({"label": label, "is_positive": positive})
+    return found.withColumn("label", label)
 
 
 def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame:
@@ -190,7 +190,7 @@ def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame
         rule: Strengths and label.
 
     Returns:
-        `user_id`, `item_id`, `timestamp`, `strength` and `is_positive`, as `interactions` has them.
+        `user_id`, `item_id`, `timestamp` and `strength`, as `interactions` has them.
     """
     is_dislike = F.col("event_type") == "dislike"
     known = _with_watch_share(events, items).withColumn("strength", strength(rule))
@@ -206,7 +206,6 @@ def strengths(events: DataFrame, items: DataFrame, rule: LabelRule) -> DataFrame
         "item_id",
         "timestamp",
         found.alias("strength"),
-        (found >= rule.threshold).alias("is_positive"),
     )
 
 

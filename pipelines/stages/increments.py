@@ -247,7 +247,8 @@ class Plan:
         moments = [changes.first_event(until)]
         users = changes.rows("users") if "users" in self.now else None
         items = changes.rows("items", item_columns)
-        users, items = (one and one.localCheckpoint() for one in (users, items))
+        # Looked at several times.
+        users, items = (None if one is None else one.localCheckpoint() for one in (users, items))
         if users is not None or items is not None:
             read = self._context.read
             moments.append(first_event_of(read("events"), read("items"), users, items))

@@ -61,7 +61,6 @@ def test_labels(table, kind):
     assert [(row.strength, row.label) for row in rows] == [
         (strength, label if kind == "binary" else strength) for _, _, _, strength, label in LABELLED
     ]
-    assert [row.is_positive for row in rows] == [label == 1.0 for *_, label in LABELLED]
 
 
 def test_an_unknown_kind_of_label_is_refused():
