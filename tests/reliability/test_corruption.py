@@ -99,9 +99,9 @@ def test_a_stage_that_reads_a_damaged_table_names_the_file_and_no_traceback(
     # In the second column, the users, which the stage reads.
     file.write_bytes(flipped(file.read_bytes(), places(file, 2)[1]))
     with pytest.raises(StageError) as caught:
-        shop.run("2026-03-13T00:00Z", "user_features")
+        shop.run("2026-03-13T00:00Z", "behaviour")
     assert str(caught.value) == (
-        "Stage `user_features` failed for the interval that ends at 2026-03-13T00:00Z.\n"
+        "Stage `behaviour` failed for the interval that ends at 2026-03-13T00:00Z.\n"
         f"{file}: cannot be read: its checksum is wrong, so bytes changed since it was written. "
         "Bring it back from a copy; or remove the folder of the table, then run the stage that "
         "writes it again."
