@@ -192,8 +192,8 @@ def build_steps(
             kind="examples",
             group="features",
             summary="labelled rows with features as of their event",
-            needs=("behaviour",),
-            reads=("events", "items", "users", "follows", "item_engagement"),
+            needs=("item_features",),
+            reads=("events", "items", "users", "follows", "item_engagement", "item_features"),
             writes=("examples",),
             options={
                 "features": {key: value for key, value in features.items() if key != "vectors"},

@@ -175,15 +175,12 @@ class LakeReader:
         """A table's log as `deltalake.DeltaTable`; None when there is no table."""
         return self._open(table)
 
-    def files(self, table: str, version: int) -> set[str]:
-        """The data files of one version, by their paths within the table's folder."""
-        import pyarrow as pa
-
-        found = self._open(table)
+    def files(self, table: str, version: int) -> dict[str, dict[str, Any]]:
+        """The data files of one version by their paths in the table's folder; see `files_of`."""
+        found = self._open(table, version)
         if found is None:
             raise self._missing(table)
-        found.load_as_version(version)
-        return set(pa.table(found.get_add_actions(flatten=True))["path"].to_pylist())
+        return {row["path"]: row for row in files_of(found)}
 
     def count(
         self,
@@ -247,7 +244,7 @@ class LakeReader:
 
 
 def files_of(table: Any) -> list[dict[str, Any]]:
-    """The files of a table's newest version, with their sizes and statistics."""
+    """The files of a table, with their sizes and statistics."""
     import pyarrow as pa
 
     files: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()

@@ -45,6 +45,7 @@ def examples(
     session_gap: timedelta,
     categories: Mapping[str, str],
     engagement: DataFrame | None = None,
+    scored: DataFrame | None = None,
 ) -> DataFrame:
     """Builds the examples of `[start, end)`.
 
@@ -69,6 +70,7 @@ def examples(
         categories: From tag to category.
         engagement: Table `item_engagement` as of `start`; known, it spares reading the events of
             before.
+        scored: See `item_features`.
 
     Returns:
         Table `examples`, one row per user, item and moment; its `interval_end` is that of the
@@ -99,7 +101,14 @@ def examples(
     acted = acted.withColumn("session_seconds", F.col("in_session_us") / 1e6)
     of_user = with_features(acted, users, history=history)
     of_item = item_features(
-        engaged, items, users, follows, categories=categories, earliest=start, paired=True
+        engaged,
+        items,
+        users,
+        follows,
+        categories=categories,
+        earliest=start,
+        scored=scored,
+        paired=True,
     )
     micros = F.unix_micros("timestamp")
     day_part = F.pmod(micros, F.lit(_MICROS_PER_DAY)) / _MICROS_PER_DAY

@@ -53,6 +53,7 @@ def item_features(
     *,
     categories: Mapping[str, str],
     earliest: datetime | None = None,
+    scored: DataFrame | None = None,
     paired: bool = False,
 ) -> DataFrame:
     """Computes what is known of items strictly before each point.
@@ -67,6 +68,7 @@ def item_features(
         follows: Table `follows`, for the authors.
         categories: From tag to category.
         earliest: No point asks about an earlier moment; known, it spares work.
+        scored: `text.scores` that still hold; known, they spare work.
         paired: Also give the `words` of the hashtags, as `hashtag_words`, for features of pairs.
 
     Returns:
@@ -83,7 +85,6 @@ def item_features(
     before = None if earliest is None else F.unix_micros(F.lit(earliest))
     followed = asof.totals(owned.withColumn("owner", owner), fans, "owner", earliest=before)
 
-    own_text = text.item_text()
     static = items.select(
         "item_id",
         "author_id",
@@ -94,13 +95,12 @@ def item_features(
         F.try_element_at("categories", F.lit(1)).alias("own_category"),
         F.coalesce(F.length("text"), F.lit(0)).alias("content_length"),
         (_filled("image_url") | _filled("video_url")).alias("has_media"),
-        text.sentiment(own_text).alias("sentiment"),
-        text.readability(own_text).alias("readability"),
     )
     authors = users.select(
         F.col("user_id").alias("author_id"), F.col("trust_score").alias("author_trust_score")
     )
     static = static.join(authors, "author_id", "left").drop("author_id")
+    static = static.join(text.scores(items, scored), "item_id", "left")
     known = followed.join(static, "item_id", "left")
 
     def ratio(part: str, whole: str = "total_engagement") -> Column:

@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType
+
+
+def scores(items: DataFrame, known: DataFrame | None = None) -> DataFrame:
+    """Scores the texts of items.
+
+    Args:
+        items: Table `items`.
+        known: Scores that still hold, as returned; the other items are scored.
+
+    Returns:
+        `item_id`, `sentiment` and `readability`; rows of `known` whether or not in `items`.
+    """
+    new = items if known is None else items.join(known, "item_id", "left_anti")
+    own = item_text()
+    scored = new.select(
+        "item_id", sentiment(own).alias("sentiment"), readability(own).alias("readability")
+    )
+    return scored if known is None else scored.unionByName(known)
 
 
 def item_text() -> Column:

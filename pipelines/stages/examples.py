@@ -17,14 +17,16 @@ def run(context: StageContext) -> StageResult:
 
     from pipelines.stages.frames import hold_to_contract, label_rule
     from pipelines.stages.increments import Plan
+    from pipelines.stages.item_features import scores_that_hold
     from transforms.examples import examples
 
     features = context.project.pipeline.features
     made_by = recipe(context.step, without=("training_window",))
     plan = Plan(context, "examples", made_by)
     window = (context.interval.end - features.training_window, context.interval.end)
-    [behaviour] = [step for step in context.project.steps if step.kind == "behaviour"]
-    counts = Plan(context, "item_engagement", recipe(behaviour))
+    made = {step.kind: recipe(step) for step in context.project.steps if step.group == "features"}
+    counts = Plan(context, "item_engagement", made["behaviour"])
+    texts = Plan(context, "item_features", made["item_features"]).base()
     held = plan.ranges()
     gaps = missing(window, held)
     for gap in gaps:
@@ -42,6 +44,7 @@ def run(context: StageContext) -> StageResult:
             session_gap=features.session_gap,
             categories=features.categories,
             engagement=base.frame if base and base.end == gap[0] else None,
+            scored=scores_that_hold(texts) if texts else None,
         )
         plan.write_range(frame, gap, held)
         written = context.lake.spark(context.spark, "examples")

@@ -7,11 +7,11 @@ be said for certain (no note, another recipe, files that are gone), all is built
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.built import BEGINNING, Built, Range, State, former, joined
 from pipelines.context import StageContext
@@ -25,6 +25,9 @@ _KEYS = {
     "follows": ["follower_id", "followee_id", "since"],
 }
 _CANDIDATES = 3
+
+Files = Mapping[str, Mapping[str, Any]]
+"""Paths of data files, with what the log says of each."""
 
 
 class UnknownChange(Exception):  # noqa: N818 - an answer, not a fault
@@ -59,6 +62,7 @@ class Changes:
         self._context = context
         self._then = then
         self._now = now
+        self._frames: dict[str, tuple[DataFrame, DataFrame] | None] = {}
 
     def first_event(self, until: datetime) -> datetime | None:
         """The hour of the first event before a moment that changed; None when none did.
@@ -70,10 +74,20 @@ class Changes:
 
         from transforms.changes import first_changed_hour
 
-        found = self._difference("events")
+        found = self._compare("events")
         if found is None:
             return None
-        before, after = (frame.filter(F.col("timestamp") < F.lit(until)) for frame in found)
+        # Most new files begin later: the log says so, and none of their rows is read.
+        old, new = (
+            {path: row for path, row in files.items() if _begins_before(until, row)}
+            for files in found
+        )
+        if not old and not new:
+            return None
+        before, after = (
+            self._frame("events", files).filter(F.col("timestamp") < F.lit(until))
+            for files in (old, new)
+        )
         return first_changed_hour(before, after)
 
     def rows(self, table: str, columns: Sequence[str] | None = None) -> DataFrame | None:
@@ -88,43 +102,60 @@ class Changes:
         """
         from transforms.changes import changed_rows
 
-        found = self._difference(table)
+        found = self.states(table)
         if found is None:
             return None
         before, after = found
         return changed_rows(before, after, _KEYS[table], columns or before.columns)
 
-    def _difference(self, table: str) -> tuple[DataFrame, DataFrame] | None:
-        """Rows of the files that only the older state has, and only the newer one."""
-        from pyspark.errors import AnalysisException
+    def states(self, table: str) -> tuple[DataFrame, DataFrame] | None:
+        """The rows that only the older state may have, and only the newer one; None when equal.
 
-        from transforms.io import read_files
+        Raises:
+            UnknownChange: It cannot be said.
+        """
+        if table not in self._frames:
+            found = self._compare(table)
+            self._frames[table] = found and (
+                self._frame(table, found[0]),
+                self._frame(table, found[1]),
+            )
+        return self._frames[table]
 
+    def _compare(self, table: str) -> tuple[Files, Files] | None:
+        """The files that only the older state has, and only the newer one; None for no such."""
         then, now = self._then.get(table), self._now[table]
         if then == now:
             return None
         if then is None or then[0] != now[0] or then[1] > now[1]:
             raise UnknownChange
-        lake, spark = self._context.lake, self._context.spark
+        lake = self._context.lake
         try:
             old, new = lake.files(table, then[1]), lake.files(table, now[1])
         except (
             Exception
         ) as error:  # the log of that version is gone; the library says how variously
             raise UnknownChange from error
-        if old == new:
-            return None
-        schema = self._context.read(table).schema
+        only_old = {path: old[path] for path in old.keys() - new.keys()}
+        only_new = {path: new[path] for path in new.keys() - old.keys()}
+        return (only_old, only_new) if only_old or only_new else None
 
-        def rows(files: set[str]) -> DataFrame:
-            return read_files(
-                spark, [f"{lake.path(table)}/{file}" for file in sorted(files)], schema
-            )
+    def _frame(self, table: str, files: Files) -> DataFrame:
+        from pyspark.errors import AnalysisException
 
+        from transforms.io import read_files
+
+        context = self._context
+        paths = [f"{context.lake.path(table)}/{file}" for file in sorted(files)]
         try:
-            return rows(old - new), rows(new - old)
+            return read_files(context.spark, paths, context.read(table).schema)
         except AnalysisException as error:  # removed by VACUUM
             raise UnknownChange from error
+
+
+def _begins_before(moment: datetime, file: Mapping[str, Any]) -> bool:
+    first: datetime | None = file.get("min.timestamp")
+    return first is None or first.replace(tzinfo=UTC) < moment
 
 
 class Plan:
@@ -186,9 +217,11 @@ class Plan:
             assert built.interval_end is not None
             changes = Changes(self._context, built.tables, self.now)
             try:
-                holds = changes.first_event(built.interval_end) is None
                 for table in built.tables.keys() & self.now.keys() & _KEYS.keys():
-                    changes.rows(table)
+                    changes.states(table)
+                holds = (
+                    "events" not in built.tables or changes.first_event(built.interval_end) is None
+                )
             except UnknownChange:
                 continue
             if holds:

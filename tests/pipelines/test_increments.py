@@ -150,6 +150,7 @@ def test_interval_by_interval_equals_all_at_once(spark, tmp_path, seed):
         found = {stage: world.run(stage, end) for stage in stages}
         if number % 2 == 0 and since is not None:
             assert found["behaviour"].detail["from"] == since.isoformat()
+            assert found["item_features"].detail["from"] == since.isoformat()
             assert found["sequences"].detail["from"] == since.isoformat()
             assert found["graph_edges"].detail["since"] == since.isoformat()
             assert found["examples"].detail["built"] == [[since.isoformat(), end.isoformat()]]
@@ -224,6 +225,31 @@ def test_what_makes_examples_be_built_again(spark, tmp_path):
         retention_hours=0, enforce_retention_duration=False, dry_run=False
     )
     assert built(second) == [(second - window, second)]
+
+
+@pytest.mark.slow
+def test_only_texts_that_are_new_or_changed_are_scored(spark, tmp_path):
+    tables = random_world(9)
+    first, second = T0 + 10 * STEP, T0 + 11 * STEP
+    world = StageWorld(spark, tmp_path / "world", SETS)
+    stages = ("behaviour", "item_features", "examples")
+    world.publish(tables, None, first)
+    assert [world.run(stage, first).detail.get("from") for stage in stages] == [None] * 3
+    changed = {"i05": "a lovely day", "i07": None}
+    tables["items"] = [
+        row | {"text": changed.get(row["item_id"], row["text"])} for row in tables["items"]
+    ]
+    tables["items"].append({"item_id": "i99", "title": "an awful day"})
+    world.publish(tables, first, second)
+    assert world.run("behaviour", second).detail["from"] == first.isoformat()
+    assert world.run("item_features", second).detail["from"] == first.isoformat()
+    world.run("examples", second)
+    rows = {
+        row["item_id"]: row["sentiment"]
+        for row in world.lake.arrow("item_features", interval_end=second).to_pylist()
+    }
+    assert rows["i05"] > 0.5 > rows["i07"] == 0 > rows["i99"]
+    equal_to_a_full_build(spark, tmp_path, world, tables, second, SETS, stages)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from transforms.behaviour import item_engagement, user_behaviour
 from transforms.item_features import item_features
 from transforms.schemas import columns
+from transforms.text import scores
 from transforms.user_features import user_features
 
 pytestmark = pytest.mark.slow
@@ -297,3 +298,11 @@ def test_text_features(of_items):
         (206.835 - 1.015 * 6 - 84.6 * 10 / 6) / 100, abs=1e-9
     )
     assert all(0 <= row.readability <= 1 for row in of_items.values())
+
+
+def test_texts_whose_scores_are_known_are_not_scored_again(spark, table):
+    items = table("items", [{"item_id": "new", "text": "a"}, {"item_id": "known", "text": "b"}])
+    known = spark.createDataFrame([("known", 0.25, 0.75)], ["item_id", "sentiment", "readability"])
+    found = scores(items, known)
+    assert found.columns == ["item_id", "sentiment", "readability"]
+    assert {row.item_id: row.sentiment for row in found.collect()} == {"new": 0.0, "known": 0.25}
