@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.digests import code_digest, digest
-from pipelines.graph import Step
+from pipelines.graph import STATE_ROWS, Step
 from pipelines.lake import Lake
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
@@ -28,8 +28,6 @@ Range = tuple[datetime, datetime]
 
 _HARMLESS = {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES"}
 _DROPPED = re.compile(r"interval_end < .*?(\d{4}-\d\d-\d\d[T ][\d:.]+)")
-_SIMILAR = "relation = 'similar'"
-"""Without the similar items of an old interval a graph still holds its ranges whole."""
 _COMMITS_BACK = 500
 
 
@@ -90,8 +88,9 @@ def former(lake: Lake, table: str) -> Iterator[Built]:
                 )
         elif commit["operation"] == "DELETE":
             predicate = commit["operationParameters"].get("predicate", "")
-            if _SIMILAR in predicate:
-                continue
+            states = STATE_ROWS.get(table, {})
+            if any(f"{column} = '{value}'" in predicate for column, value in states.items()):
+                continue  # the ranges are held whole without them
             dropped = _DROPPED.search(predicate)
             if dropped is None:
                 return

@@ -78,6 +78,13 @@ class Step:
 SERVED_TABLES = ("candidates", "similar_items")
 """Tables that hold the newest lists alone."""
 
+STATE_ROWS: Mapping[str, Mapping[str, str]] = {"graph_edges": {"relation": "similar"}}
+"""Which rows of a table are a state of each interval.
+
+The table's other rows are what an interval added; they belong to those that follow, too. Of tables
+that do not stand here all rows are a state.
+"""
+
 SOURCE_TABLES = ("events", "items", "users", "follows")
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pipelines.built import holds
 from pipelines.digests import digest
-from pipelines.graph import Step
+from pipelines.graph import STATE_ROWS, Step
 from pipelines.intervals import Interval
 from pipelines.lake import Lake
 from pipelines.state import RunHistory, fingerprint
@@ -121,7 +121,7 @@ class Planner:
             reason = f"its version {done.detail['version']} is gone from the registry"
             return Decision(step, True, reason, now)
         window = done.detail.get("window")
-        if window is None and done.rows_out and self._is_empty(step):
+        if window is None and done.detail.get("states", done.rows_out) and self._is_empty(step):
             return Decision(step, True, "its rows are older than what is kept", now)
         if window is not None and not holds(
             self._lake,
@@ -133,10 +133,11 @@ class Planner:
         return Decision(step, False, "up to date", now)
 
     def _is_empty(self, step: Step) -> bool:
-        """Whether none of its tables has rows of the interval left."""
+        """Whether none of its tables has a state of the interval left."""
         tables = step.interval_tables
         return bool(tables) and not any(
-            self._lake.count(table, interval_end=self._interval.end) for table in tables
+            self._lake.count(table, interval_end=self._interval.end, where=STATE_ROWS.get(table))
+            for table in tables
         )
 
     def inputs(self, step: Step) -> dict[str, str]:

@@ -68,5 +68,5 @@ def run(context: StageContext) -> StageResult:
     return StageResult(
         f"{count:,} edges" + (f" since {text(since)}" if since > BEGINNING else ""),
         rows_out=count,
-        detail={"since": since.isoformat()},
+        detail={"since": since.isoformat(), "states": len(similar)},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from pipelines.context import StageContext, StageResult
+from pipelines.graph import STATE_ROWS
 from pipelines.intervals import interval_containing
 from pipelines.sections import Maintenance
 from pipelines.stages.publish import served_interval
@@ -76,9 +77,7 @@ def _drop_old(context: StageContext, table: str, options: Maintenance) -> int:
     if newest is None:
         return 0
     first = _first_kept(context, table, newest, options)
-    # What an interval added to the graph is part of the graph from then on.
-    where = {"relation": "similar"} if table == "graph_edges" else None
-    return context.lake.drop_before(table, first, where=where)
+    return context.lake.drop_before(table, first, where=STATE_ROWS.get(table))
 
 
 def _first_kept(

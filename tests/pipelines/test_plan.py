@@ -56,7 +56,15 @@ class World:
             step, interval, "succeeded", fingerprint(step, interval, planner.inputs(step)), rows
         )
 
-    def record(self, step: Step, interval: Interval, status: str, mark: str, rows: str) -> None:
+    def record(
+        self,
+        step: Step,
+        interval: Interval,
+        status: str,
+        mark: str,
+        rows: str,
+        detail: Mapping[str, int] | None = None,
+    ) -> None:
         is_audit = step.kind == "validate"
         self.history.record(
             StageRun(
@@ -81,7 +89,7 @@ class World:
                 detail=(
                     {"dimensions": ["i"], "mapping": "m", "events": {text(interval.end): rows}}
                     if is_audit
-                    else {}
+                    else detail or {}
                 ),
             )
         )
@@ -205,6 +213,30 @@ def test_dropped_rows_are_made_again(finished: World) -> None:
     finished.lake.drop_before("user_features", SECOND.end)
     assert finished.plan(SECOND) == {}
     assert finished.plan(FIRST)["user_features"] == "its rows are older than what is kept"
+
+
+@pytest.mark.parametrize(
+    ("relations", "states", "reason"),
+    [
+        (["follows"], 0, None),
+        (["follows", "similar"], 1, None),
+        (["follows"], 1, "its rows are older than what is kept"),
+    ],
+    ids=["none", "kept", "dropped"],
+)
+def test_what_an_interval_added_to_the_graph_is_not_its_state(
+    finished: World, relations: list[str], states: int, reason: str | None
+) -> None:
+    graph = Step(
+        "graph_edges", "graph_edges", "features", "", needs=("validate",), writes=("graph_edges",)
+    )
+    edges = {"interval_end": [FIRST.end] * len(relations), "relation": relations}
+    finished.lake.replace_all("graph_edges", pa.table(edges), {})
+    planner = finished.planner(FIRST)
+    mark = fingerprint(graph, FIRST, planner.inputs(graph))
+    finished.record(graph, FIRST, "succeeded", mark, "rows", {"states": states})
+    decision = planner.decide(graph)
+    assert (decision.reason if decision.runs else None) == reason
 
 
 def test_coverage_counts_one_mapping_alone(finished: World) -> None:
