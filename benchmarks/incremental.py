@@ -309,8 +309,9 @@ follows; then {new:,} events of six more hours, with the users and items that ap
 {rows}
 | together | {sum(full.values()):.1f} | {sum(more.values()):.1f} | **{ratio:.3f}** | |
 
-Spark local[2], heap {options.memory}, peak memory of all processes {peak_mb / 1024:.1f} GiB, \
-{os.cpu_count()} cores ({platform.machine()}), load average at the end {os.getloadavg()[0]:.1f}.
+Wanted is at most {options.at_most}. Spark local[2], heap {options.memory}, peak memory of all \
+processes {peak_mb / 1024:.1f} GiB, {os.cpu_count()} cores ({platform.machine()}), \
+load average at the end {os.getloadavg()[0]:.1f}.
 """
 
 
@@ -326,6 +327,9 @@ What is not in proportion to the new events, by definition or by choice:
   id each interval, since a reader of one interval finds all of it there, and ages change with each.
 - The similar items of `graph_edges` are always found from all histories: one new like changes how
   near all items are that its item goes with.
+- The counts of a window with sessions in it cannot be added up, so `behaviour` and `examples` read
+  the window's events (90 days, nearly all of this log) to find those of the users who did something
+  or of whom something left the window.
 - What changed in items, users and follows is found by comparing all their rows; which events that
   touches, by one look at the files of events that may hold some.
 """
