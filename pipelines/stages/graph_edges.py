@@ -54,7 +54,10 @@ def run(context: StageContext) -> StageResult:
     kept = [(a, min(b, since)) for a, b in held if a < since]
     kept += [(max(a, end), b) for a, b in held if b > end]
     # Both in one commit: a reader finds the graph of an interval whole.
-    rows = added.unionByName(context.spark.createDataFrame(similar))
+    spark = context.spark
+    # Arrow tables come in a hundred parts, each of them a task.
+    alike = spark.createDataFrame(similar).coalesce(spark.sparkContext.defaultParallelism)
+    rows = added.unionByName(alike)
     plan.write_edges(rows, since, kept)
     written = context.lake.spark(context.spark, "graph_edges")
     inside = (F.col("interval_end") > F.lit(since)) & (F.col("interval_end") <= F.lit(end))
