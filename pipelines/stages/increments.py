@@ -102,13 +102,13 @@ class Changes:
         """
         from transforms.changes import changed_rows
 
-        found = self.states(table)
+        found = self.difference(table)
         if found is None:
             return None
         before, after = found
         return changed_rows(before, after, _KEYS[table], columns or before.columns)
 
-    def states(self, table: str) -> tuple[DataFrame, DataFrame] | None:
+    def difference(self, table: str) -> tuple[DataFrame, DataFrame] | None:
         """The rows that only the older state may have, and only the newer one; None when equal.
 
         Raises:
@@ -218,7 +218,7 @@ class Plan:
             changes = Changes(self._context, built.tables, self.now)
             try:
                 for table in built.tables.keys() & self.now.keys() & _KEYS.keys():
-                    changes.states(table)
+                    changes.difference(table)
                 holds = (
                     "events" not in built.tables or changes.first_event(built.interval_end) is None
                 )
