@@ -171,7 +171,7 @@ def test_another_zone_gives_the_same_tables(tmp_path: Path) -> None:
         row[2] = datetime.fromtimestamp(int(row[2]) + skew.randint(-300, 300), UTC).isoformat()
     here.write_events([header, *rows, *(["u00", "s001", moment, "4"] for moment in moments)])
     select, tables = (
-        "+validate,behaviour,sequences,examples",
+        "+examples,sequences",
         ("events", "items", "users", "sequences", "examples"),
     )
     there = here.copy(tmp_path / "there")
