@@ -170,10 +170,8 @@ def test_another_zone_gives_the_same_tables(tmp_path: Path) -> None:
     for row in rows:
         row[2] = datetime.fromtimestamp(int(row[2]) + skew.randint(-300, 300), UTC).isoformat()
     here.write_events([header, *rows, *(["u00", "s001", moment, "4"] for moment in moments)])
-    select, tables = (
-        "+examples,sequences",
-        ("events", "items", "users", "sequences", "examples"),
-    )
+    select = "+examples,sequences"
+    tables = ("events", "items", "users", "sequences", "examples")
     there = here.copy(tmp_path / "there")
     here.run(LAST, select)
     # Half hours away from UTC, and its clocks are changed by half an hour.
