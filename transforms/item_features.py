@@ -68,7 +68,7 @@ def item_features(
         follows: Table `follows`, for the authors.
         categories: From tag to category.
         earliest: No point asks about an earlier moment; known, it spares work.
-        scored: `text.scores` that still hold; known, they spare work.
+        scored: See `known` of `text.with_scores`.
         paired: Also give the `words` of the hashtags, as `hashtag_words`, for features of pairs.
 
     Returns:
@@ -85,7 +85,7 @@ def item_features(
     before = None if earliest is None else F.unix_micros(F.lit(earliest))
     followed = asof.totals(owned.withColumn("owner", owner), fans, "owner", earliest=before)
 
-    static = items.select(
+    static = text.with_scores(items, scored).select(
         "item_id",
         "author_id",
         "created_at",
@@ -95,12 +95,13 @@ def item_features(
         F.try_element_at("categories", F.lit(1)).alias("own_category"),
         F.coalesce(F.length("text"), F.lit(0)).alias("content_length"),
         (_filled("image_url") | _filled("video_url")).alias("has_media"),
+        "sentiment",
+        "readability",
     )
     authors = users.select(
         F.col("user_id").alias("author_id"), F.col("trust_score").alias("author_trust_score")
     )
     static = static.join(authors, "author_id", "left").drop("author_id")
-    static = static.join(text.scores(items, scored), "item_id", "left")
     known = followed.join(static, "item_id", "left")
 
     def ratio(part: str, whole: str = "total_engagement") -> Column:

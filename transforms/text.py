@@ -10,22 +10,18 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType
 
 
-def scores(items: DataFrame, known: DataFrame | None = None) -> DataFrame:
-    """Scores the texts of items.
+def with_scores(items: DataFrame, known: DataFrame | None = None) -> DataFrame:
+    """Adds `sentiment` and `readability` to items.
 
     Args:
         items: Table `items`.
-        known: Scores that still hold, as returned; the other items are scored.
-
-    Returns:
-        `item_id`, `sentiment` and `readability`; rows of `known` whether or not in `items`.
+        known: `item_id` and the two scores of items whose text has not changed; only the others
+            are scored.
     """
     new = items if known is None else items.join(known, "item_id", "left_anti")
     own = item_text()
-    scored = new.select(
-        "item_id", sentiment(own).alias("sentiment"), readability(own).alias("readability")
-    )
-    return scored if known is None else scored.unionByName(known)
+    scored = new.withColumns({"sentiment": sentiment(own), "readability": readability(own)})
+    return scored if known is None else scored.unionByName(items.join(known, "item_id"))
 
 
 def item_text() -> Column:

@@ -26,9 +26,9 @@ def run(context: StageContext) -> StageResult:
     window = (context.interval.end - features.training_window, context.interval.end)
     made = {step.kind: recipe(step) for step in context.project.steps if step.group == "features"}
     counts = Plan(context, "item_engagement", made["behaviour"])
-    texts = Plan(context, "item_features", made["item_features"]).base()
     held = plan.ranges()
     gaps = missing(window, held)
+    texts = Plan(context, "item_features", made["item_features"]).base() if gaps else None
     for gap in gaps:
         base = counts.base(until=gap[0])
         frame = examples(

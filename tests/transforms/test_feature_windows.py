@@ -11,7 +11,7 @@ import pytest
 from transforms.behaviour import item_engagement, user_behaviour
 from transforms.item_features import item_features
 from transforms.schemas import columns
-from transforms.text import scores
+from transforms.text import with_scores
 from transforms.user_features import user_features
 
 pytestmark = pytest.mark.slow
@@ -303,6 +303,6 @@ def test_text_features(of_items):
 def test_texts_whose_scores_are_known_are_not_scored_again(spark, table):
     items = table("items", [{"item_id": "new", "text": "a"}, {"item_id": "known", "text": "b"}])
     known = spark.createDataFrame([("known", 0.25, 0.75)], ["item_id", "sentiment", "readability"])
-    found = scores(items, known)
-    assert found.columns == ["item_id", "sentiment", "readability"]
+    found = with_scores(items, known)
+    assert found.columns == [*items.columns, "sentiment", "readability"]
     assert {row.item_id: row.sentiment for row in found.collect()} == {"new": 0.0, "known": 0.25}
